@@ -1,0 +1,81 @@
+"""autoprompt: find a better prompt for your task and your model, and measure by how much.
+
+    import autoprompt
+
+    result = autoprompt.optimize("reviews", "bundled:masked", budget=8000)
+    print(result)
+    result.save("best_prompt.txt")
+
+Names are loaded on first use, so that importing the package costs nothing: torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AutopromptError": "errors",
+    "Budget": "budget",
+    "Evaluation": "result",
+    "Example": "task",
+    "Prompt": "prompt",
+    "Result": "result",
+    "Round": "api",
+    "SearchSpace": "space",
+    "Strategy": "strategies",
+    "Task": "task",
+    "estimate": "forecast",
+    "evaluate": "api",
+    "load_model": "models.load",
+    "optimize": "api",
+    "read_prompt": "exporters",
+}
+
+__all__ = [
+    "AutopromptError",
+    "Budget",
+    "Evaluation",
+    "Example",
+    "Prompt",
+    "Result",
+    "Round",
+    "SearchSpace",
+    "Strategy",
+    "Task",
+    "__version__",
+    "estimate",
+    "evaluate",
+    "load_model",
+    "optimize",
+    "read_prompt",
+]
+
+if TYPE_CHECKING:
+    from autoprompt.api import Round as Round
+    from autoprompt.api import evaluate as evaluate
+    from autoprompt.api import optimize as optimize
+    from autoprompt.budget import Budget as Budget
+    from autoprompt.errors import AutopromptError as AutopromptError
+    from autoprompt.exporters import read_prompt as read_prompt
+    from autoprompt.forecast import estimate as estimate
+    from autoprompt.models.load import load_model as load_model
+    from autoprompt.prompt import Prompt as Prompt
+    from autoprompt.result import Evaluation as Evaluation
+    from autoprompt.result import Result as Result
+    from autoprompt.space import SearchSpace as SearchSpace
+    from autoprompt.strategies import Strategy as Strategy
+    from autoprompt.task import Example as Example
+    from autoprompt.task import Task as Task
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autoprompt' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"autoprompt.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
