@@ -1,0 +1,227 @@
+"""One example, and how a raw row of data becomes one."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from autoprompt.errors import DataError, nearest
+from autoprompt.prompt import MARKS
+
+Kind = Literal["classification", "multiple_choice", "cloze", "generation"]
+_MARKS = "".join(sorted(MARKS))
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One row of data. Two examples are equal when their content is.
+
+    Attributes:
+        fields: what templates read: text, or a list of texts.
+        target: the label's name, the right choice's text, the vocabulary word or the first reference.
+        references: all acceptable answers (generation).
+        choices: this row's candidates (multiple choice).
+    """
+
+    fields: Mapping[str, Any]
+    target: str
+    references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Hash of the content; the same row has the same id wherever it came from."""
+        return digest([dict(self.fields), self.target, self.references, self.choices])
+
+    @functools.cached_property
+    def question(self) -> str:
+        """Hash of the content without the answer: two rows that ask the same must not stand in two splits."""
+        return digest([dict(self.fields), sorted(self.choices)])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Example) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def digest(content: object) -> str:
+    """Hash of plain data: 32 hexadecimal digits."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A raw row and where it stands, such as ``reviews.jsonl:12``."""
+
+    values: Mapping[str, Any]
+    where: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column of a row is what.
+
+    Attributes:
+        kind: kind of the task.
+        target: column of the answer; None where ``references`` holds it.
+        columns: our field name to the data's column; empty: every column that holds text and is not the
+        answer. references: column with all acceptable answers (text or list of texts).
+        choices: column with the list of choices, or one column per choice.
+        label_names: raw value of ``target`` (as text) to label.
+        labels: the labels that may occur (classification).
+    """
+
+    kind: Kind
+    target: str | None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    references: str | None = None
+    choices: str | tuple[str, ...] | None = None
+    label_names: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+    def columns_for(self, rows: Sequence[Row]) -> dict[str, str]:
+        """Our field name to column: as given, or all columns of the first row that hold text."""
+        if self.columns or not rows:
+            return dict(self.columns)
+        answer = {self.target, self.references}
+        answer |= {self.choices} if isinstance(self.choices, str) else set(self.choices or ())
+        first = rows[0].values
+        return {
+            name: name
+            for name, value in first.items()
+            if name not in answer and name.isidentifier() and _is_text_like(value)
+        }
+
+    def example(self, row: Row, columns: Mapping[str, str]) -> Example:
+        """Make the example of a row.
+
+        Raises:
+            DataError: a column is missing, empty or of the wrong type, or the answer is not allowed.
+        """
+        fields = {
+            name: _field(_cell(row, column, f"field {name!r}"), f"{row.where}: column {column!r}")
+            for name, column in columns.items()
+        }
+        references: tuple[str, ...] = ()
+        choices: tuple[str, ...] = ()
+        if self.choices is not None:
+            choices = self._choices(row, self.choices)
+        if self.references is not None:
+            found = _field(_cell(row, self.references, "references"), f"{row.where}: references")
+            references = (found,) if isinstance(found, str) else tuple(found)
+            if not references:
+                raise DataError(f"{row.where}: column {self.references!r}: holds no answer")
+        if self.target is None:
+            return Example(fields, references[0], references, choices)
+        raw = _cell(row, self.target, "target")
+        target = self._target(raw_key(raw, f"{row.where}: column {self.target!r}"), row, choices)
+        if references and target not in references:
+            references = (target, *references)
+        return Example(fields, target, references, choices)
+
+    def _choices(self, row: Row, where: str | tuple[str, ...]) -> tuple[str, ...]:
+        named = f"{row.where}: choices"
+        if isinstance(where, tuple):
+            found: Any = [_cell(row, column, "choices") for column in where]
+        else:
+            found = _cell(row, where, "choices")
+            if isinstance(found, str) or not isinstance(found, Sequence):
+                raise DataError(f"{named}: column {where!r} must hold a list of texts (got {_short(found)})")
+        choices = tuple(raw_key(item, named) for item in found)
+        if len(choices) < 2 or len(set(choices)) < len(choices):
+            raise DataError(f"{named}: at least two different choices are needed (got {_short(choices)})")
+        return choices
+
+    def _target(self, raw: str, row: Row, choices: tuple[str, ...]) -> str:
+        target = self.label_names.get(raw, raw)
+        where = f"{row.where}: column {self.target!r}"
+        if self.kind == "classification" and self.labels and target not in self.labels:
+            if self.label_names and raw not in self.label_names:
+                known = f"label_names: {', '.join(self.label_names)}"
+            else:
+                known = f"labels: {', '.join(self.labels)}"
+            raise DataError(
+                f"{where}: value {raw!r} is none of the {known}{nearest(raw, self.labels)}",
+                hint="map raw values to labels by data.label_names, or add the label to labels and words",
+            )
+        if self.kind == "multiple_choice" and target not in choices:
+            if target.isdecimal() and int(target) < len(choices):
+                return choices[int(target)]
+            raise DataError(
+                f"{where}: {target!r} is neither one of the choices nor their place, counted from 0; "
+                f"choices: {_short(choices)}"
+            )
+        if not target.strip():
+            raise DataError(f"{where}: the answer is empty")
+        return target
+
+
+def raw_key(value: object, where: str) -> str:
+    """A raw answer as text: ``1`` and ``1.0`` are ``"1"``, ``True`` is ``"true"``; text stays as it is."""
+    if isinstance(value, str):
+        check_text(value, where)
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and value == value:
+        return str(int(value)) if value.is_integer() else repr(value)
+    raise DataError(f"{where}: must be text or a number (got {_short(value)})")
+
+
+def check_text(text: str, where: str) -> None:
+    """Refuse text that cannot be written as UTF-8, and the characters that mark places inside rendered
+    prompts.
+
+    Raises:
+        DataError: names the character.
+    """
+    for mark in _MARKS:
+        if mark in text:
+            raise DataError(
+                f"{where}: holds the Unicode non-character U+{ord(mark):04X} at place {text.index(mark)}, "
+                "which no exchanged text may hold",
+                hint="remove it from the data",
+            )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: holds half a surrogate pair (U+{ord(text[error.start]):04X}) at place {error.start}"
+        ) from None
+
+
+def _cell(row: Row, column: str, role: str) -> Any:
+    if column not in row.values:
+        raise DataError(
+            f"{row.where}: no column {column!r} for {role}{nearest(column, row.values)}; "
+            f"columns: {', '.join(map(str, row.values)) or 'none'}"
+        )
+    value = row.values[column]
+    if value is None:
+        raise DataError(f"{row.where}: column {column!r} is empty (null), but it is needed for {role}")
+    return value
+
+
+def _field(value: object, where: str) -> str | list[str]:
+    if isinstance(value, (list, tuple)):
+        return [raw_key(item, where) for item in value]
+    return raw_key(value, where)
+
+
+def _is_text_like(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(item, str) for item in value)
+    return isinstance(value, (str, int, float))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

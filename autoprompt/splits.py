@@ -1,0 +1,190 @@
+"""Train, select and test: made by seed where absent, stratified, with nothing asked in two of them.
+
+The order is by a hash of the seed and the content, so it depends neither on the order of the file nor on a
+random number library, and a smaller subset is always part of a larger one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autoprompt.errors import DataError
+from autoprompt.example import Example
+
+ROLES = ("train", "select", "test")
+_SHARES = {"train": 1, "select": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits, and what was found while making them."""
+
+    train: tuple[Example, ...]
+    select: tuple[Example, ...]
+    test: tuple[Example, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def in_order(examples: Sequence[Example], seed: int, *, stratify: bool) -> list[Example]:
+    """Shuffle by seed; with ``stratify``, every prefix holds the targets in about the whole's proportion."""
+    shuffled = sorted(examples, key=lambda item: hashlib.sha256(f"{seed}/{item.id}".encode()).digest())
+    if not stratify:
+        return shuffled
+    sizes, seen = Counter(item.target for item in shuffled), Counter[str]()
+    places: list[float] = []
+    for item in shuffled:
+        # The k-th of n examples of a label belongs at (k + 1/2) / n of the way.
+        places.append((seen[item.target] + 0.5) / sizes[item.target])
+        seen[item.target] += 1
+    return [shuffled[index] for index in sorted(range(len(places)), key=places.__getitem__)]
+
+
+def make_splits(
+    given: Mapping[str, Sequence[Example]],
+    sizes: Mapping[str, int | float | None],
+    *,
+    seed: int = 0,
+    stratify: bool = True,
+    where: str = "data",
+) -> Splits:
+    """Complete and trim the splits of a source.
+
+    Roles that the source lacks are carved from its train split (from its only split where it has one).
+    Examples that ask the same as one in a later split (train < select < test) are dropped from the earlier
+    one.
+
+    Args:
+        given: role to examples, at least one.
+        sizes: role to a number of rows, a fraction of the split it is taken from, or None.
+        seed: of the order.
+        stratify: whether targets keep their proportion.
+        where: what to call the source in errors.
+
+    Raises:
+        DataError: an empty split, or fewer rows than asked.
+    """
+    notes: list[str] = []
+    found = {role: list(given[role]) for role in ROLES if role in given}
+    for role, examples in found.items():
+        if not examples:
+            raise DataError(f"{where}: split {role!r} holds no rows")
+    pool_role = next(role for role in ROLES if role in found)
+    _drop_shared(found, notes)
+    result: dict[str, list[Example]] = {}
+    for role, examples in found.items():
+        if role != pool_role:
+            count = _count(sizes.get(role), len(examples), role, where)
+            result[role] = _trimmed(examples, count, seed, stratify)
+            _note_repeats(role, examples, notes)
+    result.update(_carved(found[pool_role], pool_role, found, sizes, seed, stratify, where, notes))
+    for role in ROLES:
+        if not result[role]:
+            raise DataError(
+                f"{where}: split {role!r} came out empty",
+                hint="give more rows, or sizes under split: {train: .., select: .., test: ..}",
+            )
+    train, select, test = (tuple(result[role]) for role in ROLES)
+    return Splits(train, select, test, tuple(notes))
+
+
+def take(examples: Sequence[Example], n: int, *, seed: int, stratify: bool) -> tuple[Example, ...]:
+    """The first ``n`` in the seeded order; all, in their own order, where ``n`` is their number."""
+    return tuple(_trimmed(examples, n, seed, stratify))
+
+
+def _carved(
+    pool: list[Example],
+    pool_role: str,
+    found: Mapping[str, Sequence[Example]],
+    sizes: Mapping[str, int | float | None],
+    seed: int,
+    stratify: bool,
+    where: str,
+    notes: list[str],
+) -> dict[str, list[Example]]:
+    """The pool's own role and every role the source lacks, as disjoint parts of the pool."""
+    roles = [role for role in ROLES if role == pool_role or role not in found]
+    if len(roles) == 1:
+        _note_repeats(pool_role, pool, notes)
+        count = _count(sizes.get(pool_role), len(pool), pool_role, where)
+        return {pool_role: _trimmed(pool, count, seed, stratify)}
+    pool = _distinct(pool, notes)
+    counts = {
+        role: _count(sizes[role], len(pool), role, where) for role in roles if sizes.get(role) is not None
+    }
+    asked = sum(counts.values())
+    open_roles = [role for role in roles if role not in counts]
+    if asked > len(pool) or (open_roles and asked + len(open_roles) > len(pool)):
+        parts = " + ".join(f"{role} {count}" for role, count in counts.items()) or "one row a split"
+        raise DataError(
+            f"{where}: fewer rows than asked: {parts} = {asked} from {len(pool)} rows that differ"
+            + (f", and {', '.join(open_roles)} needs rows too" if open_roles else ""),
+            hint="ask for fewer under split:, or give more data",
+        )
+    rest, shares = len(pool) - asked, sum(_SHARES[role] for role in open_roles)
+    for role in open_roles:
+        counts[role] = max(1, math.floor(rest * _SHARES[role] / shares))
+    ordered, start, result = in_order(pool, seed, stratify=stratify), 0, {}
+    for role in reversed(roles):  # test first, so that it stays the same whatever the others' sizes
+        result[role] = ordered[start : start + counts[role]]
+        start += counts[role]
+    return result
+
+
+def _count(size: int | float | None, available: int, role: str, where: str) -> int:
+    if size is None:
+        return available
+    count = size if isinstance(size, int) else round(size * available)
+    if count > available:
+        raise DataError(f"{where}: fewer rows than asked: {count} for {role}, but there are {available}")
+    if count < 1:
+        raise DataError(f"{where}: split {role!r} would be empty (asked for {size} of {available} rows)")
+    return count
+
+
+def _trimmed(examples: Sequence[Example], n: int, seed: int, stratify: bool) -> list[Example]:
+    if n == len(examples):
+        return list(examples)
+    return in_order(examples, seed, stratify=stratify)[:n]
+
+
+def _drop_shared(found: dict[str, list[Example]], notes: list[str]) -> None:
+    """Drop from each split what is asked in a later one, in place."""
+    for index, role in enumerate(ROLES):
+        for later in ROLES[index + 1 :]:
+            if role not in found or later not in found:
+                continue
+            asked = {item.question for item in found[later]}
+            kept = [item for item in found[role] if item.question not in asked]
+            dropped = len(found[role]) - len(kept)
+            if dropped:
+                notes.append(f"{dropped} rows of {role} are also in {later} and were dropped from {role}")
+                found[role] = kept
+                if not kept:
+                    raise DataError(f"every row of split {role!r} is also in {later!r}")
+
+
+def _distinct(pool: list[Example], notes: list[str]) -> list[Example]:
+    """The pool without repeated questions, and a note on what was dropped."""
+    first: dict[str, Example] = {}
+    differing = 0
+    for item in pool:
+        kept = first.setdefault(item.question, item)
+        differing += kept.target != item.target
+    dropped = len(pool) - len(first)
+    if dropped:
+        notes.append(
+            f"{dropped} repeated rows were dropped before splitting"
+            + (f", {differing} of them with another answer than the one kept" if differing else "")
+        )
+    return list(first.values())
+
+
+def _note_repeats(role: str, examples: Sequence[Example], notes: list[str]) -> None:
+    repeats = len(examples) - len({item.question for item in examples})
+    if repeats:
+        notes.append(f"{repeats} rows of {role} repeat another row of {role}; they were kept")

@@ -1,0 +1,377 @@
+"""What is to be done: data in three splits, labels, a metric, and the manual prompt to beat."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from autoprompt import catalog
+from autoprompt.errors import DataError, SpecError, TemplateError, nearest
+from autoprompt.example import Example as Example
+from autoprompt.example import Kind as Kind
+from autoprompt.example import Layout, Row, check_text, digest
+from autoprompt.prompt import Prompt
+from autoprompt.rows import check_roles, python_rows, read_source, target_column
+from autoprompt.specfile import locate, read_spec
+from autoprompt.splits import ROLES, make_splits, take
+from autoprompt.taskfile import TaskForm, check_metric, default_metric
+
+Candidates = Literal["vocabulary", "targets"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Data, labels, metric and the manual prompt. Checked when made; two tasks are equal when they measure
+    the same.
+
+    Attributes:
+        name: what reports call it.
+        kind: how an answer is found: the likeliest label word; the likeliest choice of the row; the likeliest
+            word of the vocabulary (cloze); the model's own text (generation).
+        fields: names that templates may read.
+        prompt: the manual prompt, a Jinja2 template with ``{{ answer }}``.
+        metric: a name in ``metrics.METRICS``.
+        train: examples that may stand in prompts and feed gradients.
+        select: examples that candidates are compared on.
+        test: examples that are touched once, after the choice.
+        labels: names of the labels (classification).
+        words: label to the words that stand for it, the first one in texts.
+        max_tokens: longest completion, in tokens (generation).
+        stop: texts that end a completion (generation).
+        calibrate: whether label scores are corrected by those of a content-free input (Zhao et al. 2021).
+        candidates: what a cloze target is ranked among: every word of the vocabulary, or all targets of the
+        data. among: these targets, where ``candidates`` is ``targets``.
+        normalize: whether a choice is scored by its log-probability per unit of length instead of the sum.
+        space: name of the search space to use unless another is given.
+        notes: what was found while loading: duplicates, dropped rows, encodings.
+    """
+
+    name: str
+    kind: Kind
+    fields: tuple[str, ...]
+    prompt: str
+    metric: str
+    train: tuple[Example, ...]
+    select: tuple[Example, ...]
+    test: tuple[Example, ...]
+    labels: tuple[str, ...] = ()
+    words: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    max_tokens: int = 32
+    stop: tuple[str, ...] = ("\n",)
+    calibrate: bool = False
+    candidates: Candidates = "vocabulary"
+    among: tuple[str, ...] = ()
+    normalize: bool = False
+    space: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.candidates == "targets" and not self.among:
+            targets = {item.target for role in ROLES for item in self.split(role)}
+            object.__setattr__(self, "among", tuple(sorted(targets)))
+        _check(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def split(self, role: str) -> tuple[Example, ...]:
+        """The examples of ``train``, ``select`` or ``test``."""
+        return {"train": self.train, "select": self.select, "test": self.test}[role]
+
+    @functools.cached_property
+    def seed_prompt(self) -> Prompt:
+        """The manual prompt, which a search has to beat."""
+        return Prompt(self.prompt, self.words)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that decides what is measured: not of the name, the notes or the default space."""
+        content = {
+            "kind": self.kind,
+            "fields": sorted(self.fields),
+            "prompt": self.seed_prompt.key,
+            "metric": self.metric,
+            "labels": self.labels,
+            "among": self.among,
+            "settings": [self.calibrate, self.candidates, self.normalize],
+            "completion": [self.max_tokens, self.stop] if self.kind == "generation" else [],
+            "splits": {role: [item.id for item in self.split(role)] for role in ROLES},
+        }
+        return digest(content)
+
+    def with_sizes(
+        self,
+        train: int | None = None,
+        select: int | None = None,
+        test: int | None = None,
+        *,
+        seed: int = 0,
+    ) -> Task:
+        """The same task on fixed subsets: stratified by seed, and a smaller one is part of a larger one.
+
+        Raises:
+            DataError: a split has fewer examples than asked.
+        """
+        parts: dict[str, tuple[Example, ...]] = {}
+        for role, n in (("train", train), ("select", select), ("test", test)):
+            examples = self.split(role)
+            if n is not None and not 1 <= n <= len(examples):
+                raise DataError(
+                    f"task {self.name}: {role} must be between 1 and {len(examples)} examples (got {n})"
+                )
+            stratify = _stratifies(self.kind)
+            parts[role] = examples if n is None else take(examples, n, seed=seed, stratify=stratify)
+        return dataclasses.replace(self, train=parts["train"], select=parts["select"], test=parts["test"])
+
+    def only_targets(self, words: Sequence[str]) -> Task:
+        """The same task without the examples whose answer is not among ``words``; a note says how many went.
+
+        Raises:
+            DataError: a split would be empty.
+        """
+        allowed = set(words)
+        parts = {role: tuple(e for e in self.split(role) if e.target in allowed) for role in ROLES}
+        dropped = sum(len(self.split(role)) - len(parts[role]) for role in ROLES)
+        note = f"{dropped} rows were dropped: their answer is none of the {len(allowed)} allowed words"
+        return dataclasses.replace(
+            self,
+            train=parts["train"],
+            select=parts["select"],
+            test=parts["test"],
+            among=tuple(word for word in self.among if word in allowed),
+            notes=(*self.notes, note) if dropped else self.notes,
+        )
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Task:
+        """Load a task by its name or the path of its YAML file.
+
+        Raises:
+            UnknownName: no such task.
+            SpecError: the file is wrong.
+            TemplateError: the manual prompt is wrong.
+            DataError: the data cannot be used.
+        """
+        path = catalog.find("tasks", name_or_path)
+        form = read_spec(path, TaskForm)
+        if form.data.columns:  # before any data is read, which may mean a download
+            where = locate(path, "prompt")
+            Prompt(form.prompt, form.words).check(set(form.data.columns), where=where)
+        tables = read_source(
+            form.data.source,
+            path.parent,
+            config=form.data.config,
+            revision=form.data.revision,
+            splits=form.data.splits,
+            target=None if form.data.label_names else form.data.target,
+        )
+        task = _assemble(
+            path.stem,
+            form.layout(),
+            tables,
+            sizes=form.split.sizes(),
+            seed=form.split.seed,
+            prompt=form.prompt.rstrip("\n"),
+            words=form.words,
+            metric=form.metric,
+        )
+        return dataclasses.replace(
+            task,
+            max_tokens=form.max_tokens,
+            stop=form.stop,
+            calibrate=form.calibrate,
+            candidates=form.candidates,
+            normalize=form.normalize,
+            space=form.space,
+        )
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]],
+        *,
+        name: str = "rows",
+        kind: Kind = "classification",
+        fields: Sequence[str] | Mapping[str, str] | None = None,
+        target: str | None = None,
+        references: str | None = None,
+        choices: str | tuple[str, ...] | None = None,
+        label_names: Mapping[str, str] | None = None,
+        labels: Sequence[str] | None = None,
+        words: Mapping[str, str | Sequence[str]] | None = None,
+        prompt: str | None = None,
+        metric: str | None = None,
+        split: Mapping[str, int | float | None] | None = None,
+        seed: int = 0,
+        max_tokens: int = 32,
+        stop: Sequence[str] = ("\n",),
+        calibrate: bool = False,
+        candidates: Candidates = "vocabulary",
+        normalize: bool = False,
+        space: str | None = None,
+    ) -> Task:
+        """Make a task from Python rows.
+
+        Args:
+            rows: dictionaries, or ``{"train": [...], "select": [...], "test": [...]}``; the rest is made.
+            name: what reports call it.
+            kind: kind of task.
+            fields: columns that templates may read, or our name to column; None: every column of text.
+            target: column of the answer; None: ``label``, ``target`` or ``answer``, whichever is there.
+            references: column with all acceptable answers (generation).
+            choices: column with the list of choices, or one column per choice (multiple choice).
+            label_names: raw value (as text) to label.
+            labels: the labels; None: those of ``words``, or the values that occur.
+            words: label to its word or words; None: the labels themselves.
+            prompt: manual prompt; None: the fields one a line, then ``Answer: {{ answer }}``.
+            metric: None: the usual one of the kind.
+            split: role to number of rows or fraction.
+            seed: of the split.
+            max_tokens: see ``Task``, as for the rest.
+            stop: see ``Task``.
+            calibrate: see ``Task``.
+            candidates: see ``Task``.
+            normalize: see ``Task``.
+            space: see ``Task``.
+        """
+        tables = python_rows(rows, f"task {name}")
+        check_roles(split or {}, f"task {name}")
+        word_map = _words(words)
+        label_map = {str(raw): label for raw, label in (label_names or {}).items()}
+        layout = Layout(
+            kind=kind,
+            target=None if references and not target else target or target_column(tables, f"task {name}"),
+            columns=fields if isinstance(fields, Mapping) else {name: name for name in fields or ()},
+            references=references,
+            choices=choices,
+            label_names=label_map,
+            labels=tuple(dict.fromkeys(labels or word_map or label_map.values())),
+        )
+        task = _assemble(name, layout, tables, split or {}, seed, prompt, word_map, metric or "")
+        return dataclasses.replace(
+            task,
+            max_tokens=max_tokens,
+            stop=tuple(stop),
+            calibrate=calibrate,
+            candidates=candidates,
+            normalize=normalize,
+            space=space,
+        )
+
+
+def _stratifies(kind: Kind) -> bool:
+    """Only labels recur often enough for their proportion to mean something."""
+    return kind == "classification"
+
+
+def _assemble(
+    name: str,
+    layout: Layout,
+    tables: Mapping[str, Sequence[Row]],
+    sizes: Mapping[str, int | float | None],
+    seed: int,
+    prompt: str | None,
+    words: Mapping[str, tuple[str, ...]],
+    metric: str,
+) -> Task:
+    """Turn rows into examples, examples into splits, and these into a task with the usual settings.
+
+    Without a prompt: the fields one a line, then ``Answer: {{ answer }}``. Without labels: those that occur.
+    Without words: the labels themselves.
+    """
+    where = f"task {name}"
+    for role, rows in tables.items():
+        if not rows:
+            raise DataError(f"{where}: split {role!r} holds no rows")
+    columns = layout.columns_for(next(iter(tables.values())))
+    if not columns:
+        raise DataError(f"{where}: no column of text beside the answer", hint="name the columns by fields")
+    given = {role: [layout.example(row, columns) for row in rows] for role, rows in tables.items()}
+    splits = make_splits(given, sizes, seed=seed, stratify=_stratifies(layout.kind), where=where)
+    everything = [item for part in given.values() for item in part]
+    broken = sum("\ufffd" in str(dict(item.fields)) for item in everything)
+    note = f"{broken} rows hold U+FFFD, the sign of a wrongly decoded character"
+    labels: tuple[str, ...] = ()
+    if layout.kind == "classification":
+        labels = layout.labels or tuple(sorted({item.target for item in everything}))
+    lines = [f"{{{{ {field} }}}}" for field in columns]
+    return Task(
+        name=name,
+        kind=layout.kind,
+        fields=tuple(columns),
+        prompt="\n".join([*lines, "Answer: {{ answer }}"]) if prompt is None else prompt,
+        metric=metric or default_metric(layout.kind),
+        train=splits.train,
+        select=splits.select,
+        test=splits.test,
+        labels=labels,
+        words=words or {label: (label,) for label in labels},
+        notes=(*splits.notes, note) if broken else splits.notes,
+    )
+
+
+def _check(task: Task) -> None:
+    """Refuse a task that could not be run or measured.
+
+    Raises:
+        SpecError, TemplateError, DataError: says what is wrong.
+    """
+    where = f"task {task.name}"
+    try:
+        check_metric(task.metric, task.kind)
+    except ValueError as error:
+        raise SpecError(f"{where}: metric: {error}") from None
+    _check_words(task, where)
+    try:
+        check_text(task.prompt, f"{where}: prompt")
+    except DataError as error:
+        raise TemplateError(error.message) from None
+    task.seed_prompt.check(set(task.fields), where=f"{where}: prompt")
+    for role in ROLES:
+        examples = task.split(role)
+        if not examples:
+            raise DataError(f"{where}: split {role!r} is empty")
+        targets = {item.target for item in examples}
+        if task.kind == "classification" and not targets <= set(task.labels):
+            stray = sorted(targets - set(task.labels))[0]
+            raise DataError(f"{where}: {role} holds the label {stray!r}; labels: {', '.join(task.labels)}")
+        if task.kind == "classification" and len(targets) == 1:
+            raise DataError(
+                f"{where}: split {role!r} holds one label only ({targets.pop()!r}, {len(examples)} rows), "
+                "so nothing can be told apart",
+                hint="give rows of every label, or larger splits",
+            )
+
+
+def _check_words(task: Task, where: str) -> None:
+    if task.kind != "classification":
+        if task.labels or task.words:
+            raise SpecError(f"{where}: labels and words belong to classification (the kind is {task.kind})")
+        return
+    if len(task.labels) < 2:
+        raise SpecError(f"{where}: labels: at least two are needed (got {', '.join(task.labels) or 'none'})")
+    for label in task.labels:
+        if not task.words.get(label) or not all(task.words[label]):
+            raise SpecError(f"{where}: words: label {label!r} has no words", hint=f"{label}: [a word]")
+    for label in task.words:
+        if label not in task.labels:
+            raise SpecError(f"{where}: words: {label!r} is no label{nearest(label, task.labels)}")
+    owner: dict[str, str] = {}
+    for label in task.labels:
+        for word in task.words[label]:
+            check_text(word, f"{where}: words of {label}")
+            if owner.setdefault(word, label) != label:
+                raise SpecError(f"{where}: words: {word!r} stands for both {owner[word]!r} and {label!r}")
+
+
+def _words(words: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    return {
+        label: (given,) if isinstance(given, str) else tuple(given) for label, given in (words or {}).items()
+    }

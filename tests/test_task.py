@@ -1,0 +1,316 @@
+"""Data into tasks: every format, every mistake, and splits that depend on nothing but content and seed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoprompt.errors import AutopromptError, DataError, SpecError, TemplateError
+from autoprompt.task import Example, Task
+
+ROWS = [
+    {"text": f"item {i} is {'good' if i % 3 else 'bad'}", "label": "pos" if i % 3 else "neg", "score": i}
+    for i in range(120)
+]
+HEAD = """\
+format: autoprompt-task/1
+kind: classification
+title: a test
+labels: [neg, pos]
+words: {neg: [bad], pos: [good]}
+prompt: "{{ text }} It was {{ answer }}."
+"""
+
+
+def write_task(folder: Path, data: str, head: str = HEAD, rest: str = "") -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(f"{head}data: {data}\n{rest}", encoding="utf-8")
+    return path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n", encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        arrow = pytest.importorskip("pyarrow")
+        parquet.write_table(arrow.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def complaint(path: Path | str, kind: type[AutopromptError] = DataError) -> str:
+    with pytest.raises(kind) as caught:
+        Task.load(path)
+    return str(caught.value).replace(str(Path(path).parent) + "/", "")
+
+
+def test_splits_are_stratified_disjoint_and_independent_of_row_order() -> None:
+    task = Task.from_rows(ROWS, split={"train": 12, "select": 30, "test": 0.5})
+    assert [len(part) for part in (task.train, task.select, task.test)] == [12, 30, 60]
+    assert Counter(e.target for e in task.test) == {"pos": 40, "neg": 20}
+    assert Counter(e.target for e in task.train) == {"pos": 8, "neg": 4}
+    ids = [e.id for part in (task.train, task.select, task.test) for e in part]
+    assert len(set(ids)) == len(ids)
+    again = Task.from_rows(list(reversed(ROWS)), split={"train": 12, "select": 30, "test": 0.5})
+    assert again.fingerprint == task.fingerprint
+    other = Task.from_rows(ROWS, split={"train": 12, "select": 30, "test": 0.5}, seed=1)
+    assert other.fingerprint != task.fingerprint
+
+
+def test_default_sizes_use_all_rows() -> None:
+    task = Task.from_rows(ROWS)
+    assert [len(part) for part in (task.train, task.select, task.test)] == [30, 30, 60]
+
+
+def test_with_sizes_are_nested_and_stratified() -> None:
+    task = Task.from_rows(ROWS)
+    small, large = task.with_sizes(test=12), task.with_sizes(test=30)
+    assert set(small.test) <= set(large.test) <= set(task.test)
+    assert Counter(e.target for e in small.test) == {"pos": 8, "neg": 4}
+    assert small.train == task.train
+    assert small.fingerprint != large.fingerprint
+    with pytest.raises(DataError, match="test must be between 1 and 60 examples"):
+        task.with_sizes(test=61)
+
+
+def test_given_splits_are_kept_and_what_they_share_is_dropped() -> None:
+    parts = {"train": ROWS[:60], "select": ROWS[50:80], "test": ROWS[70:110]}
+    task = Task.from_rows(parts)
+    assert [e.fields["text"] for e in task.test] == [row["text"] for row in ROWS[70:110]]
+    assert [len(part) for part in (task.train, task.select)] == [50, 20]
+    assert task.notes == (
+        "10 rows of train are also in select and were dropped from train",
+        "10 rows of select are also in test and were dropped from select",
+    )
+
+
+def test_a_missing_select_is_carved_from_train() -> None:
+    task = Task.from_rows({"train": ROWS[:60], "test": ROWS[60:]}, split={"select": 15})
+    assert [len(part) for part in (task.train, task.select, task.test)] == [45, 15, 60]
+    assert not set(task.train) & set(task.select)
+
+
+def test_repeated_rows_are_dropped_before_splitting_and_told() -> None:
+    doubled = [*ROWS, *ROWS[:7], {**ROWS[0], "label": "pos"}]
+    task = Task.from_rows(doubled)
+    assert task.notes == (
+        "8 repeated rows were dropped before splitting, 1 of them with another answer than the one kept",
+    )
+    kept = Task.from_rows({"train": ROWS[:60], "test": [*ROWS[60:], ROWS[61]]})
+    assert kept.notes == ("1 rows of test repeat another row of test; they were kept",)
+
+
+def test_identity_is_content() -> None:
+    one, two = Example({"a": "x", "b": "y"}, "t"), Example({"b": "y", "a": "x"}, "t")
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != Example({"a": "x", "b": "y"}, "u")
+    assert one.question == Example({"a": "x", "b": "y"}, "u").question
+    assert Example({"a": "1"}, "t", choices=("p", "q")) != Example({"a": "1"}, "t", choices=("q", "p"))
+
+
+def test_fingerprint_follows_what_is_measured_only() -> None:
+    task = Task.from_rows(ROWS)
+    for same in ({"name": "other"}, {"notes": ("x",)}, {"space": "s"}, {"max_tokens": 5}):
+        assert dataclasses.replace(task, **same).fingerprint == task.fingerprint
+    for changed in ({"prompt": "{{ text }} {{ answer }}"}, {"calibrate": True}, {"metric": "macro_f1"}):
+        assert dataclasses.replace(task, **changed).fingerprint != task.fingerprint
+
+
+def test_tasks_travel_to_worker_processes() -> None:
+    task = Task.from_rows(ROWS)
+    assert pickle.loads(pickle.dumps(task)).fingerprint == task.fingerprint
+
+
+def test_labels_stay_words(tmp_path: Path) -> None:
+    write_rows(tmp_path / "d.jsonl", [{"text": f"t{i}", "label": i % 2 == 0} for i in range(20)])
+    head = HEAD.replace("[neg, pos]", "[yes, no]").replace(
+        "{neg: [bad], pos: [good]}", "{yes: yes, no: [no, 1]}"
+    )
+    task = Task.load(
+        write_task(tmp_path, "{source: d.jsonl, target: label, label_names: {true: yes, false: no}}", head)
+    )
+    assert task.labels == ("yes", "no")
+    assert task.words == {"yes": ("yes",), "no": ("no", "1")}
+    assert {e.target for e in task.test} == {"yes", "no"}
+    assert task.fields == ("text",)
+
+
+@pytest.mark.parametrize("raw", [0, 0.0, "0", False])
+def test_raw_values_meet_label_names_as_text(raw: object) -> None:
+    names = {"false": "neg"} if raw is False else {0: "neg"}
+    rows = [{"text": f"t{i}", "label": raw if i % 2 else "x"} for i in range(20)]
+    task = Task.from_rows(rows, label_names={**names, "x": "pos"})  # type: ignore[dict-item]
+    assert {e.target for e in task.test} == {"neg", "pos"}
+
+
+def test_multiple_choice() -> None:
+    rows = [
+        {"question": f"q{i}", "options": ["red", "green", "blue"], "answer": i % 3 if i < 15 else "blue"}
+        for i in range(30)
+    ]
+    task = Task.from_rows(rows, kind="multiple_choice", choices="options", normalize=True)
+    assert task.fields == ("question",)
+    assert task.labels == ()
+    assert all(e.target in e.choices and e.choices == ("red", "green", "blue") for e in task.test)
+    wide = [{"q": f"q{i}", "a": "x", "b": f"y{i}", "label": 1} for i in range(12)]
+    task = Task.from_rows(wide, kind="multiple_choice", choices=("a", "b"))
+    assert task.test[0].target == task.test[0].choices[1]
+    rows[3]["answer"] = "purple"
+    with pytest.raises(DataError, match=r"row 4: column 'answer': 'purple' is neither one of the choices"):
+        Task.from_rows(rows, kind="multiple_choice", choices="options")
+    rows[3] = {**rows[3], "options": ["red"]}
+    with pytest.raises(DataError, match="row 4: choices: at least two different choices"):
+        Task.from_rows(rows, kind="multiple_choice", choices="options")
+
+
+def test_generation_with_references() -> None:
+    rows = [{"question": f"q{i}", "answers": [f"a{i}", "b"]} for i in range(20)]
+    task = Task.from_rows(rows, kind="generation", references="answers", metric="token_f1", max_tokens=8)
+    assert task.test[0].references == (task.test[0].target, "b")
+    assert dataclasses.replace(task, max_tokens=9).fingerprint != task.fingerprint
+
+
+def test_cloze_candidates_are_all_targets_also_after_trimming() -> None:
+    rows = [{"subject": f"s{i}", "target": f"t{i % 7}"} for i in range(40)]
+    task = Task.from_rows(rows, kind="cloze", candidates="targets")
+    assert task.metric == "p_at_1"
+    assert task.among == tuple(f"t{i}" for i in range(7))
+    assert task.with_sizes(train=1, select=1, test=1).among == task.among
+    fewer = task.only_targets(["t1", "t2"])
+    assert fewer.among == ("t1", "t2")
+    assert {e.target for e in fewer.test} <= {"t1", "t2"}
+    assert "their answer is none of the 2 allowed words" in fewer.notes[-1]
+    with pytest.raises(DataError, match="split 'train' is empty"):
+        task.only_targets(["nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"labels": ["pos", "neutral"]},
+            r"row 1: column 'label': value 'neg' is none of the labels: pos, neutral",
+        ),
+        (
+            {"target": "lable"},
+            r"row 1: no column 'lable' for target \(did you mean 'label'\?\); columns: text, label",
+        ),
+        ({"fields": ["txt"]}, r"row 1: no column 'txt' for field 'txt' \(did you mean 'text'\?\)"),
+        ({"split": {"test": 500}}, r"fewer rows than asked: 500 for test, but there are 120"),
+        (
+            {"split": {"test": 100, "train": 30}},
+            r"fewer rows than asked: train 30 \+ test 100 = 130 from 120 rows",
+        ),
+        ({"split": {"tset": 5}}, r"no split 'tset' \(did you mean 'test'\?\)"),
+        ({"rows": []}, "split 'train' holds no rows"),
+        ({"rows": {"train": ROWS, "test": []}}, "split 'test' holds no rows"),
+        ({"rows": {"train": ROWS, "dev": ROWS}}, "no split 'dev'"),
+        ({"rows": ["text"]}, "row 1: must be a dictionary"),
+        ({"rows": [{"text": "a", "value": "b"}]}, "which column holds the answer"),
+        (
+            {"rows": {"train": ROWS, "test": ROWS[1:3]}},
+            r"split 'test' holds one label only \('pos', 2 rows\)",
+        ),
+        ({"rows": [*ROWS, {"text": None, "label": "pos"}]}, r"row 121: column 'text' is empty \(null\)"),
+        (
+            {"rows": [*ROWS, {"text": {"a": 1}, "label": "pos"}]},
+            "row 121: column 'text': must be text or a number",
+        ),
+        (
+            {"rows": [*ROWS, {"text": "a\ufdd0b", "label": "pos"}]},
+            r"row 121: .* non-character U\+FDD0 at place 1",
+        ),
+        ({"rows": [*ROWS, {"text": "a\ud800", "label": "pos"}]}, "row 121: .* half a surrogate pair"),
+    ],
+)
+def test_data_errors(change: dict[str, Any], message: str) -> None:
+    arguments = {"rows": ROWS, **change}
+    with pytest.raises(DataError, match=message):
+        Task.from_rows(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"words": {"pos": ["good"], "neg": []}}, SpecError, "words: label 'neg' has no words"),
+        ({"words": {"pos": "good"}, "labels": ["pos", "neg"]}, SpecError, "words: label 'neg' has no words"),
+        ({"words": {"pos": "it", "neg": "it"}}, SpecError, "'it' stands for both 'pos' and 'neg'"),
+        ({"kind": "generation", "words": {"pos": "good"}}, SpecError, "words belong to classification"),
+        ({"metric": "acuracy"}, SpecError, r"no metric 'acuracy' \(did you mean 'accuracy'\?\)"),
+        (
+            {"metric": "rouge_l"},
+            SpecError,
+            "rouge_l does not fit classification; allowed: accuracy, macro_f1",
+        ),
+        ({"prompt": "{{ text }} It was"}, TemplateError, r"\{\{ answer \}\} must stand exactly once"),
+        ({"prompt": "{{ txt }} {{ answer }}"}, TemplateError, r"no field 'txt' \(did you mean 'text'\?\)"),
+        ({"prompt": "{{ text }} {{ answer }}\ufdd2"}, TemplateError, "non-character"),
+    ],
+)
+def test_task_errors(change: dict[str, Any], kind: type[AutopromptError], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Task.from_rows(ROWS, **change)
+
+
+def test_yaml_errors_name_the_line(tmp_path: Path) -> None:
+    data = "{source: d.jsonl, columns: {text: text}, target: label}"
+    write_rows(tmp_path / "d.jsonl", ROWS)
+    path = write_task(tmp_path, data, HEAD.replace("pos: [good]", "pso: [good]"))
+    assert complaint(path, SpecError).startswith(
+        "mine.yaml:5: words: 'pso' is no label (did you mean 'pos'?)"
+    )
+    path = write_task(tmp_path, data, HEAD.replace(", pos: [good]", ""))
+    assert "mine.yaml:5: words: label 'pos' has no words" in complaint(path, SpecError)
+    path = write_task(tmp_path, data, HEAD.replace("{{ answer }}", "it"))
+    assert complaint(path, TemplateError).startswith(
+        "mine.yaml:6: prompt: {{ answer }} must stand exactly once"
+    )
+    path = write_task(tmp_path, data, rest="metrik: accuracy\n")
+    assert "mine.yaml:8: metrik: unknown key (did you mean 'metric'?)" in complaint(path, SpecError)
+    path = write_task(tmp_path, data, rest="split: {test: 1.5}\n")
+    assert "mine.yaml:8: split.test: must be less than 1 (got 1.5)" in complaint(path, SpecError)
+    path = write_task(tmp_path, "{source: d.jsonl, target: label, sorce: x}")
+    assert "mine.yaml:7: data.sorce: unknown key (did you mean 'source'?)" in complaint(path, SpecError)
+    path = write_task(tmp_path, "{source: d.jsonl}")
+    assert "mine.yaml:7: data: target is missing" in complaint(path, SpecError)
+    path = write_task(tmp_path, data, HEAD.replace("classification", "clasification"))
+    assert "mine.yaml:2: kind: must be" in complaint(path, SpecError)
+    path = write_task(
+        tmp_path, data, HEAD.replace("labels: [neg, pos]\nwords: {neg: [bad], pos: [good]}\n", "")
+    )
+    assert "labels and their words are missing" in complaint(path, SpecError)
+
+
+def test_real_data(shared: Path) -> None:
+    folder = shared / "data" / "few-shot" / "sst-2"
+    seed = next(path for path in sorted(folder.iterdir()) if path.is_dir())
+
+    def rows(path: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    task = Task.from_rows(
+        {
+            "train": rows(seed / "train.jsonl"),
+            "select": rows(seed / "dev.jsonl"),
+            "test": rows(folder / "test.jsonl"),
+        },
+        fields=["text"],
+        prompt="{{ text }} It was {{ answer }}.",
+    )
+    assert [len(part) for part in (task.train, task.select, task.test)] == [32, 32, 1821]
+    assert len(task.labels) == 2
