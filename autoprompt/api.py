@@ -1,0 +1,267 @@
+"""The whole story on one page: what the user gave is checked, the seed prompt is scored, a strategy asks and the
+harness answers until the budget is spent, and the winner meets the seed prompt once on test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoprompt import __version__
+from autoprompt.asks import Score, Scored
+from autoprompt.budget import Budget, Meter
+from autoprompt.cache import Cache
+from autoprompt.errors import BudgetError, InputError
+from autoprompt.harness import Harness
+from autoprompt.inputs import (
+    check_call,
+    check_capability,
+    check_floor,
+    fit_words,
+    header,
+    load_prompt,
+    load_space,
+    load_strategy,
+    load_task,
+    model_kind,
+    split_of,
+)
+from autoprompt.models.load import check_model, load_model
+from autoprompt.prompt import Prompt
+from autoprompt.result import Comparison, Evaluation, Result, estimate_on, mean_difference
+from autoprompt.space import SearchSpace
+from autoprompt.strategies import Setting, Strategy
+from autoprompt.study import Status, Study, Trial, write_atomically
+from autoprompt.task import Task
+
+FINISHED: tuple[Status, ...] = ("complete", "budget")
+IDLE_ROUNDS = 200
+"""Rounds in a row that cost nothing after which a strategy that only repeats itself is taken to be done."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What ``on_round`` is told after each round: different prompts asked about, best score on select so far, what was
+    spent by then, what may be spent.
+    """
+
+    prompts: int
+    best: float
+    spent: Meter
+    budget: Budget
+
+
+def optimize(
+    task: Task | str | Path,
+    model: object,
+    budget: Budget | int | str,
+    *,
+    space: SearchSpace | str | Path | None = None,
+    strategy: Strategy | str = "auto",
+    seed: int = 0,
+    run_dir: str | Path | None = None,
+    workers: int = 1,
+    on_round: Callable[[Round], None] | None = None,
+) -> Result:
+    """Find a better prompt than the task's manual one, and measure by how much.
+
+    Args:
+        task: a name (``"reviews"``), a YAML file, or a ``Task``.
+        model: a Hugging Face id or folder, ``"bundled:masked"``, ``"toy"``, ``(model, tokenizer)``, a function
+            ``str -> str``, or an object with the methods of ``autoprompt.models``.
+        budget: calls (one prompt on one example), ``"10 min"``, ``"2M tokens"``, or a ``Budget``.
+        space: a name, a YAML file or a ``SearchSpace``; the task's own by default.
+        strategy: a name or a ``Strategy``.
+        seed: the same inputs and seed give the same run.
+        run_dir: folder that keeps the run; the same call on the same folder resumes it.
+        workers: processes a round is spread over (the model given by name).
+        on_round: called after each round.
+
+    Raises:
+        InputError: something given is wrong; nothing was run.
+        StudyMismatch: ``run_dir`` holds a different run.
+        TooManyFailures: too many answers are missing to declare a winner.
+        ModelError: the model cannot be loaded or failed.
+    """
+    budget = Budget.parse(budget)
+    strategy = load_strategy(strategy)
+    task = load_task(task)
+    space = load_space(space, task)
+    check_call(task, space, budget, model, workers, seed)
+    loaded = load_model(model)
+    check_capability(task, loaded, task.seed_prompt)
+    check_floor(task, loaded, budget)
+    fitted, notes = fit_words(task, space, loaded)
+    bound = fitted.bind(task, answer_at_end=loaded.kind != "masked")
+    identity = header(task, loaded, space, strategy, seed, budget, __version__)
+    source = os.fspath(model) if isinstance(model, os.PathLike) else model
+    with (
+        contextlib.closing(Study(Path(run_dir) if run_dir is not None else None, identity)) as study,
+        contextlib.closing(Cache(study.answers_path)) as cache,
+    ):
+        harness = Harness(task, loaded, budget, cache, source=source, workers=workers)
+        run = _Run(task, bound, strategy, harness, study, on_round, notes)
+        try:
+            run.search(np.random.default_rng(seed))
+            return run.conclude("budget" if harness.exhausted else "complete")
+        except KeyboardInterrupt:
+            return run.conclude("interrupted")
+        except InputError:  # the call is wrong, not the run
+            raise
+        except Exception:
+            with contextlib.suppress(OSError):  # what went wrong first is what is told
+                run.conclude("failed")
+            raise
+
+
+@dataclass
+class _Run:
+    """One search from the first question to the result."""
+
+    task: Task
+    space: SearchSpace
+    strategy: Strategy
+    harness: Harness
+    study: Study
+    on_round: Callable[[Round], None] | None
+    notes: tuple[str, ...]
+    noise: float | None = None
+
+    def search(self, rng: np.random.Generator) -> None:
+        """The loop: the seed prompt first, then what the strategy asks."""
+        seed_prompt, select = self.task.seed_prompt, self.task.select
+        first = self.play([Score(seed_prompt, select, note="seed")])
+        if not first:
+            raise BudgetError(f"budget: {self.harness.budget} does not cover scoring the manual prompt once")
+        if not self.harness.model.deterministic:
+            for again in self.play([Score(seed_prompt, select, repeat=1, note="noise floor")]):
+                self.noise = mean_difference(first[0], again)
+        left = None
+        if self.harness.budget is not None and self.harness.budget.calls is not None:
+            left = self.harness.budget.calls - self.harness.meter.calls
+        self.strategy.begin(Setting(self.space, seed_prompt, first[0], self.task.train, select, rng, left))
+        idle = 0
+        while not self.harness.exhausted and idle < IDLE_ROUNDS and (asks := self.strategy.ask()):
+            before = self.harness.meter.calls
+            answers = self.play(asks)
+            self.strategy.tell(asks[: len(answers)], answers)
+            idle = idle + 1 if self.harness.meter.calls == before else 0
+
+    def play(self, asks: list[Score]) -> list[Scored]:
+        """One round: answered within the budget, written down, shown."""
+        answers = self.harness.answer(asks)
+        spent = dataclasses.replace(self.harness.meter)
+        self.study.record(asks, answers, select=self.task.select, calls=spent.calls)
+        best = self.study.best()
+        if self.on_round is not None and best is not None and self.harness.budget is not None:
+            self.on_round(Round(self.study.prompts, _score(best), spent, self.harness.budget))
+        return answers
+
+    def conclude(self, status: Status) -> Result:
+        """Measure the winner and the seed prompt on test, once, and write what was found."""
+        task, harness, study = self.task, self.harness, self.study
+        best = study.best()
+        candidate = best.prompt if best is not None else task.seed_prompt
+        final = Harness(
+            task, harness.model, None, harness.cache, harness.source, harness.workers, account="test"
+        )
+        test: Comparison | None = None
+        if status in FINISHED:
+            # One prompt at a time, so that the batches, and with them all digits, are those of evaluate().
+            (of_seed,) = final.answer([Score(task.seed_prompt, task.test)])
+            (of_best,) = final.answer([Score(candidate, task.test)])
+            test = Comparison.of(task, of_seed, of_best)
+        result = Result(
+            status=status,
+            best=candidate if test is not None and test.shows_gain else task.seed_prompt,
+            candidate=candidate,
+            seed_prompt=task.seed_prompt,
+            seed_select=_score(study.trials[0] if study.trials else None),
+            best_select=_score(best),
+            test=test,
+            spent=harness.meter,
+            measured=final.meter,
+            header=study.header,
+            chosen=self.strategy.note or str(study.header["strategy"]["strategy"]),
+            noise=self.noise,
+            pareto=tuple(study.pareto()),
+            trials=tuple(study.trials),
+            notes=(*task.notes, *self.notes, *_notes(harness, final)),
+            folder=study.folder,
+        )
+        _write(result)
+        return result
+
+
+def _write(result: Result) -> None:
+    """Write the result into the run folder; a replay that was interrupted leaves what a finished run wrote."""
+    if result.folder is None:
+        return
+    path = result.folder / "result.json"
+    if result.status in FINISHED:
+        result.save(result.folder / "best_prompt.txt")
+    elif path.is_file() and json.loads(path.read_text("utf-8"))["status"] in FINISHED:
+        return
+    text = json.dumps(result.document(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")
+
+
+def _score(trial: Trial | None) -> float:
+    return float("nan") if trial is None or trial.score is None else trial.score
+
+
+def evaluate(
+    task: Task | str | Path, model: object, prompt: Prompt | str | Path, *, split: str = "test"
+) -> Evaluation:
+    """Score one prompt on a split of the task.
+
+    Args:
+        task: as for ``optimize``.
+        model: as for ``optimize``.
+        prompt: a ``Prompt``, a template text, or the path of a prompt file that ``optimize`` or ``export`` wrote.
+        split: ``test``, ``select`` or ``train``.
+
+    Raises:
+        InputError: something given is wrong; nothing was run.
+    """
+    task = load_task(task)
+    finished = load_prompt(prompt, task)
+    examples = split_of(task, split)
+    check_model(model)
+    kind = model_kind(model)
+    finished.check(set(task.fields), answer_at_end=kind is not None and kind != "masked")
+    loaded = load_model(model)
+    finished.check(set(task.fields), answer_at_end=loaded.kind != "masked")
+    check_capability(task, loaded, finished)
+    with contextlib.closing(Cache()) as cache:
+        harness = Harness(task, loaded, None, cache, source=model, account="test")
+        (scored,) = harness.answer([Score(finished, examples)])
+    return Evaluation(
+        finished, split, task.metric, estimate_on(task, examples, scored), scored, harness.meter
+    )
+
+
+def _notes(harness: Harness, final: Harness) -> tuple[str, ...]:
+    """What the user should know about the run."""
+    found: list[str] = []
+    parts = (("search", harness), ("test", final))
+    if harness.shortened or final.shortened:
+        counts = " and ".join(
+            f"{part.shortened:,} of {part.meter.calls:,} calls of the {name}" for name, part in parts
+        )
+        found.append(f"examples were shortened to fit {harness.model.max_length} tokens in {counts}")
+    if harness.missing or final.missing:
+        counts = " and ".join(
+            f"{part.missing:,} of {part.meter.calls:,} of the {name}" for name, part in parts
+        )
+        found.append(f"answers are missing: {counts}; last failure: {final.failure or harness.failure}")
+    if harness.budget is not None and harness.budget.seconds is not None:
+        found.append("a budget in seconds depends on the machine: the same call may find another prompt")
+    return tuple(found)

@@ -1,0 +1,95 @@
+"""The questions a strategy may ask about prompts, and their answers.
+
+Questions are data: a strategy emits them, the harness answers them. So any strategy can wrap another, and everything
+that is spent is spent in one place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from autoprompt.prompt import Prompt
+from autoprompt.task import Example
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well does ``prompt`` do on each of ``examples`` (N of them)?
+
+    Attributes:
+        prompt: the prompt to score.
+        examples: the examples, in the order in which the answer lists them.
+        repeat: tells repeated questions apart when the noise of a model is measured; 0 otherwise.
+        note: a word for the log on why it was asked, such as ``seed`` or ``block 2``; changes nothing.
+    """
+
+    prompt: Prompt
+    examples: tuple[Example, ...]
+    repeat: int = 0
+    note: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The answer to a ``Score``.
+
+    Attributes:
+        scores: [N] metric per example in [0, 1], higher is better; NaN where the answer is missing (never 0 for that).
+        losses: [N] nats, lower is better: -log P(right answer), among the candidates where the task has candidates;
+            NaN where missing or where the task has none (generation).
+        predictions: what the model answered, one text per example; None where missing.
+        tokens: mean number of tokens the model read per example.
+        imputed: how many of ``scores`` were not measured but filled in by a strategy that wraps another one
+            (racing); always 0 in what the harness answers and the study records.
+    """
+
+    scores: Floats
+    losses: Floats
+    predictions: tuple[str | None, ...] = ()
+    tokens: float = 0.0
+    imputed: int = 0
+
+    @property
+    def missing(self) -> int:
+        """How many answers are missing."""
+        return int(np.isnan(self.scores).sum())
+
+    @property
+    def score(self) -> float:
+        """Mean score over the answers that are there; NaN if none is."""
+        return _nanmean(self.scores)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the answers that are there, in nats; NaN if none is."""
+        return _nanmean(self.losses)
+
+    @property
+    def sure(self) -> float:
+        """The score if every missing answer were wrong: the lower bound of what it would be with all of them.
+
+        Candidates are compared by it, because means over different examples do not compare: a prompt must not
+        win by losing its hard examples. It equals ``score`` where nothing is missing; NaN if nothing is there.
+        """
+        if self.missing == len(self.scores):
+            return float("nan")
+        return float(np.nansum(self.scores) / len(self.scores))
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """What candidates on the same examples are compared by: the score that is sure, then the smaller loss."""
+        sure, loss = self.sure, self.loss
+        return (
+            -np.inf if np.isnan(sure) else sure,
+            -np.inf if np.isnan(loss) else -loss,
+        )
+
+
+def _nanmean(values: Floats) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")

@@ -1,0 +1,120 @@
+"""A finished prompt as files, and back.
+
+``.txt`` and ``.jinja`` hold the prompt and nothing else, so that it can be pasted; a ``.json`` of the same name beside
+them holds what the text alone cannot say: label words, how the answer is read, model, data, scores, cost. ``.json``
+holds all of it, ``.messages.json`` the prompt as chat messages. Writing is atomic.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autoprompt.errors import DataError, InputError
+from autoprompt.prompt import Prompt
+from autoprompt.study import write_atomically
+
+FORMAT = "autoprompt-prompt/1"
+ANSWER = re.compile(r"\{\{-?\s*answer\s*-?\}\}")
+ENDINGS = (".txt", ".jinja", ".json", ".messages.json")
+
+
+def write_prompt(path: str | Path, document: Mapping[str, Any]) -> list[Path]:
+    """Write a result's document in the form its ending names; return the files written.
+
+    Raises:
+        InputError: the ending is not one of ``ENDINGS``, or a ``.json`` that is not ours stands where the document
+            of a ``.txt`` would go.
+    """
+    path = Path(path)
+    text = str(document["prompt"])
+    if path.name.endswith(".messages.json"):
+        before = ANSWER.split(text)[0].rstrip()  # a chat model answers in its own turn
+        _write_json(path, [{"role": "user", "content": before}])
+        return [path]
+    if path.suffix == ".json":
+        _write_json(path, document)
+        return [path]
+    if path.suffix in (".txt", ".jinja"):
+        sidecar = path.with_suffix(".json")
+        _refuse_foreign(sidecar)
+        _write_json(sidecar, document)
+        write_atomically(path, text + "\n")
+        if read_prompt(path).text != text:  # law 4: the text the user receives is the text that was scored
+            raise InputError(f"{path}: the written prompt does not read back as it was scored")
+        return [path, sidecar]
+    raise InputError(
+        f"cannot export to {str(path)!r}: the ending decides the form; endings: {', '.join(ENDINGS)}"
+    )
+
+
+def read_prompt(path: str | Path) -> Prompt:
+    """Read a prompt back from a ``.txt``/``.jinja`` (with its ``.json`` beside it, if there is one) or a ``.json``.
+
+    Raises:
+        DataError: the file is missing, is not UTF-8, or is not such a document.
+    """
+    path = Path(path)
+    content = _read(path)
+    if path.suffix == ".json":
+        return _prompt_of(path, content, None)
+    text = content.removesuffix("\n")
+    sidecar = path.with_suffix(".json")
+    return _prompt_of(sidecar, _read(sidecar), text) if sidecar.is_file() else Prompt(text)
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}", hint="save the file as UTF-8") from None
+
+
+def _prompt_of(path: Path, content: str, text: str | None) -> Prompt:
+    try:
+        document = json.loads(content)
+        form = document["format"]
+        if form != FORMAT:
+            raise DataError(f"{path}: format is {form!r}, this version reads {FORMAT!r}")
+        words = {str(label): _words(words) for label, words in document["label_words"].items()}
+        return Prompt(_text(document["prompt"]) if text is None else text, words)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: not a prompt written by this library ({type(error).__name__}: {error})",
+            hint="give the .txt or .json that `autoprompt optimize` or `export` wrote",
+        ) from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"must be text (got {value!r:.60})")
+    return value
+
+
+def _words(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise TypeError(f"label_words must be lists of words (got {value!r:.60})")
+    return tuple(_text(word) for word in value)
+
+
+def _refuse_foreign(sidecar: Path) -> None:
+    """Do not write over somebody else's data."""
+    if sidecar.is_file():
+        try:
+            read_prompt(sidecar)
+        except DataError:
+            raise InputError(
+                f"cannot write {str(sidecar)!r}: a file of that name is there and was not written by this library",
+                hint="choose another name for the prompt",
+            ) from None
+
+
+def _write_json(path: Path, content: object) -> None:
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,154 @@
+"""How an example becomes a request to the model, and how the reply becomes a score.
+
+Label words: log P(label) = log of the sum of its words' probabilities. With contextual calibration (Zhao et al. 2021,
+"Calibrate Before Use", section 5, diagonal form) each label's log-probability on a content-free input is subtracted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprompt.asks import Floats
+from autoprompt.metrics import METRICS
+from autoprompt.models import (
+    Failure,
+    LabelReply,
+    LabelRequest,
+    Model,
+    RankReply,
+    RankRequest,
+    Reply,
+    Request,
+    ScoringModel,
+    TextReply,
+    TextRequest,
+)
+from autoprompt.prompt import Prompt
+from autoprompt.task import Example, Task
+
+CONTENT_FREE = "N/A"
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One example's result. ``score`` in [0, 1]; ``loss`` in nats, NaN where there is none; NaN and None if missing."""
+
+    score: float
+    loss: float
+    prediction: str | None
+    tokens: int = 0
+    shortened: int = 0
+
+
+MISSING = Grade(math.nan, math.nan, None)
+
+
+def request_for(task: Task, model: Model, prompt: Prompt, example: Example) -> Request:
+    """The request that asks ``model`` for the answer of ``example`` under ``prompt``."""
+    rendered = prompt.render(example.fields)
+    if task.kind == "generation" or not isinstance(model, ScoringModel):
+        return TextRequest(rendered, task.max_tokens, task.stop)
+    if task.kind == "classification":
+        return LabelRequest(rendered, tuple(word for label in task.labels for word in prompt.words[label]))
+    if task.kind == "multiple_choice":
+        return LabelRequest(rendered, example.choices)
+    return RankRequest(rendered, example.target, task.among if task.candidates == "targets" else None)
+
+
+def content_free(example: Example) -> Example:
+    """The same row with every text field replaced by a text without content."""
+    fields = {
+        name: [CONTENT_FREE] * len(value) if isinstance(value, (list, tuple)) else CONTENT_FREE
+        for name, value in example.fields.items()
+    }
+    return Example(fields, example.target, example.references, example.choices)
+
+
+def needs_calibration(task: Task, model: Model) -> bool:
+    """Whether label scores are to be calibrated (only label words can be)."""
+    return task.calibrate and task.kind == "classification" and isinstance(model, ScoringModel)
+
+
+def grade(task: Task, prompt: Prompt, example: Example, reply: Reply, blank: Reply | None = None) -> Grade:
+    """Turn a reply into a score, a loss and a prediction.
+
+    Args:
+        task: decides the metric.
+        prompt: decides the label words.
+        example: holds the right answer.
+        reply: what the model said.
+        blank: what it said for the content-free example, where scores are calibrated.
+    """
+    if isinstance(reply, Failure) or isinstance(blank, Failure):
+        return MISSING
+    if isinstance(reply, LabelReply):
+        if task.kind == "multiple_choice":
+            names: Sequence[str] = example.choices
+            values = np.array(reply.log_probs)
+            if task.normalize:
+                values = values / np.array([max(1, len(name.encode())) for name in names])
+        else:
+            names = task.labels
+            values = label_log_probs(reply, task.labels, prompt.words)
+            if isinstance(blank, LabelReply):
+                values = values - label_log_probs(blank, task.labels, prompt.words)
+        return _graded(
+            task, example, names[int(values.argmax())], None, _nll(values, names, example.target), reply
+        )
+    if isinstance(reply, RankReply):
+        return _graded(task, example, reply.top, reply.rank, -reply.log_prob, reply)
+    text = reply.text.strip()
+    if task.kind == "generation":
+        return _graded(task, example, text, None, math.nan, reply)
+    candidates = _spoken(task, prompt, example)
+    return _graded(task, example, parse_answer(text, candidates) or text, None, math.nan, reply)
+
+
+def label_log_probs(reply: LabelReply, labels: Sequence[str], words: Mapping[str, Sequence[str]]) -> Floats:
+    """[labels] log of the summed probability of each label's words, in nats."""
+    values = np.array(reply.log_probs, dtype=np.float64)
+    ends = np.cumsum([len(words[label]) for label in labels])
+    parts = np.split(values, ends[:-1])
+    return np.array([np.logaddexp.reduce(part) for part in parts])
+
+
+def parse_answer(text: str, candidates: Mapping[str, Sequence[str]]) -> str | None:
+    """The label one of whose words stands first in ``text`` as a whole word, whatever its case; None if none does."""
+    found: list[tuple[int, int, str]] = []
+    for name, words in candidates.items():
+        for word in words:
+            match = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+            if match:
+                found.append((match.start(), -len(word), name))
+    return min(found)[2] if found else None
+
+
+def _spoken(task: Task, prompt: Prompt, example: Example) -> Mapping[str, Sequence[str]]:
+    """What a model that only writes text may say, by the answer it stands for."""
+    if task.kind == "classification":
+        return prompt.words
+    if task.kind == "multiple_choice":
+        return {choice: (choice,) for choice in example.choices}
+    return {example.target: (example.target,)}
+
+
+def _nll(values: Floats, names: Sequence[str], target: str) -> float:
+    """-log P(target) among the candidates, in nats."""
+    return float(np.logaddexp.reduce(values) - values[list(names).index(target)])
+
+
+def _graded(
+    task: Task,
+    example: Example,
+    prediction: str,
+    rank: int | None,
+    loss: float,
+    reply: LabelReply | RankReply | TextReply,
+) -> Grade:
+    score = METRICS[task.metric].per_example(prediction, rank, example)
+    return Grade(score, loss, prediction, reply.tokens, reply.shortened)

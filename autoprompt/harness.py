@@ -1,0 +1,266 @@
+"""The one place that spends: it answers asks within a budget.
+
+Render, key, deduplicate, charge, look up, batch, run, store, grade. Charging comes before the work and counts each
+distinct question once a run, wherever its answer comes from, so that a cached, a resumed and a fresh run are the same
+run. Batches are cut from all questions that are new in this run, cached or not, and run whole, so that a resumed run
+computes exactly the numbers it would have computed; an answer that is stored already stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Container, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from autoprompt.asks import Score, Scored
+from autoprompt.budget import Budget, Meter
+from autoprompt.cache import Cache, question_key
+from autoprompt.errors import TooManyFailures
+from autoprompt.grading import MISSING, Grade, content_free, grade, needs_calibration, request_for
+from autoprompt.models import Failure, LabelReply, Model, RankReply, Reply, Request
+from autoprompt.prompt import Prompt
+from autoprompt.task import Example, Task
+from autoprompt.workers import answer_batches
+
+RETRIES = 2
+MISSING_LIMIT = 0.2
+"""Share of missing answers above which a run cannot declare a winner."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A request, its key, and its content-free twin where scores are calibrated."""
+
+    key: str
+    request: Request
+    blank: _Question | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One ask of a round, paid for: its questions, those that are new in the run, and their tokens where counted."""
+
+    ask: Score
+    asked: list[_Question]
+    fresh: dict[str, _Question]
+    tokens: int
+
+
+@dataclass
+class Harness:
+    """Answers asks about prompts for one task and one model.
+
+    Attributes:
+        task: what is measured.
+        model: who answers.
+        budget: what may be spent; None for no limit (the final measurement).
+        cache: where answers are kept.
+        source: what the user gave as the model; worker processes load theirs from it.
+        workers: number of processes a round is spread over.
+        account: what the model's seconds are booked on.
+        on_batch: called after each batch with (questions done, questions of the round).
+        meter: what was spent.
+        exhausted: whether an ask did not fit into the budget any more.
+        shortened: distinct questions whose example had to be shortened to fit the model.
+        missing: distinct questions without an answer.
+        failure: the last failure's message.
+    """
+
+    task: Task
+    model: Model
+    budget: Budget | None
+    cache: Cache
+    source: object = None
+    workers: int = 1
+    account: Literal["search", "test"] = "search"
+    on_batch: Callable[[int, int], None] | None = None
+    meter: Meter = field(default_factory=Meter)
+    exhausted: bool = False
+    shortened: int = 0
+    missing: int = 0
+    failure: str = ""
+    _replies: dict[str, Reply] = field(default_factory=dict, repr=False)
+    _asked: int = 0
+    _fingerprint: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        """Take over the seconds that earlier sessions of the run used."""
+        self._fingerprint = self.model.fingerprint
+        self.meter.seconds = self.cache.seconds(self.account)
+
+    def answer(self, asks: Sequence[Score]) -> list[Scored]:
+        """Answer the asks in order, as many as fit into the budget.
+
+        The first ask that does not fit ends the round and sets ``exhausted``: an ask is answered whole or not at all.
+        When the time runs out within a round, the asks from the first unfinished one on are not answered and not
+        charged.
+
+        Raises:
+            TooManyFailures: more than ``MISSING_LIMIT`` of all answers so far are missing.
+        """
+        entries: list[_Entry] = []
+        new: dict[str, _Question] = {}
+        for ask in asks:
+            asked = [self._question(ask.prompt, example, ask.repeat) for example in ask.examples]
+            fresh = self._fresh(asked, new)
+            tokens = self._charge(fresh)
+            if tokens is None:
+                self.exhausted = True
+                break
+            new.update(fresh)
+            entries.append(_Entry(ask, asked, fresh, tokens))
+        known = self._run(list(new.values()))
+        answered = list(
+            itertools.takewhile(lambda entry: all(key in self._replies for key in entry.fresh), entries)
+        )
+        for entry in entries[len(answered) :]:
+            self.meter.calls -= len(entry.fresh)
+            self.meter.tokens -= entry.tokens
+        for entry in answered:
+            self._book(entry, known)
+        self._check_failures()
+        return [self._scored(entry.ask, entry.asked) for entry in answered]
+
+    def _question(self, prompt: Prompt, example: Example, repeat: int) -> _Question:
+        request = request_for(self.task, self.model, prompt, example)
+        blank = None
+        if needs_calibration(self.task, self.model):
+            other = request_for(self.task, self.model, prompt, content_free(example))
+            blank = _Question(question_key(self._fingerprint, other, repeat), other)
+        return _Question(question_key(self._fingerprint, request, repeat), request, blank)
+
+    def _fresh(self, asked: Sequence[_Question], new: Container[str]) -> dict[str, _Question]:
+        """Questions of one ask that were not asked before in this run, calibration's own included."""
+        fresh: dict[str, _Question] = {}
+        for question in asked:
+            for item in (question, question.blank):
+                if item is not None and item.key not in self._replies and item.key not in new:
+                    fresh.setdefault(item.key, item)
+        return fresh
+
+    def _charge(self, fresh: dict[str, _Question]) -> int | None:
+        """Charge the questions if they fit, before any work; None if they do not.
+
+        Returns the tokens charged: a budget of tokens needs them counted first, else they are read off the replies.
+        When the time is up, only what is in the cache fits, so that a resumed run gets as far as it got.
+        """
+        tokens = 0
+        if self.budget is not None and fresh:
+            if self.budget.tokens is not None:
+                tokens = sum(self.model.count_tokens([question.request for question in fresh.values()]))
+            if not self.meter.fits(self.budget, len(fresh), tokens):
+                return None
+            if self.meter.out_of_time(self.budget) and len(self.cache.get(list(fresh))) < len(fresh):
+                return None
+        self.meter.calls += len(fresh)
+        self.meter.tokens += tokens
+        return tokens
+
+    def _run(self, new: list[_Question]) -> Container[str]:
+        """Get a reply for every new question, from the cache or the model; return the keys that were in the cache."""
+        requests = [question.request for question in new]
+        known = self.cache.get([question.key for question in new])
+        self._replies.update(known)
+        batches = self.model.batches(requests) if requests else []
+        waiting = [batch for batch in batches if any(new[index].key not in known for index in batch)]
+        done = len(requests) - sum(map(len, waiting))
+        start = time.perf_counter()
+        with contextlib.closing(self._answers(waiting, requests)) as answers:
+            for batch, replies in zip(waiting, answers, strict=True):
+                replies = self._retried([requests[index] for index in batch], replies)
+                keyed = {new[index].key: reply for index, reply in zip(batch, replies, strict=True)}
+                keyed = {key: reply for key, reply in keyed.items() if key not in known}
+                now = time.perf_counter()
+                self.cache.put(keyed, account=self.account, seconds=now - start)
+                self.meter.seconds += now - start
+                start = now
+                self._replies.update(keyed)
+                done += len(batch)
+                if self.on_batch is not None:
+                    self.on_batch(done, len(requests))
+                if self.budget is not None and self.meter.out_of_time(self.budget):
+                    self.exhausted = True
+                    break
+        return known
+
+    def _answers(
+        self, batches: Sequence[Sequence[int]], requests: Sequence[Request]
+    ) -> Generator[list[Reply], None, None]:
+        parts = [[requests[index] for index in batch] for batch in batches]
+        return answer_batches(self.model, self.source, parts, self.workers)
+
+    def _retried(self, requests: list[Request], replies: list[Reply]) -> list[Reply]:
+        """Ask again, a bounded number of times, for what failed; deterministic models would only fail again."""
+        replies = [_sound(reply) for reply in replies]
+        for _ in range(0 if self.model.deterministic else RETRIES):
+            failed = [index for index, reply in enumerate(replies) if isinstance(reply, Failure)]
+            if not failed:
+                break
+            again = next(answer_batches(self.model, self.source, [[requests[index] for index in failed]], 1))
+            for index, reply in zip(failed, again, strict=True):
+                replies[index] = _sound(reply)
+        return replies
+
+    def _book(self, entry: _Entry, known: Container[str]) -> None:
+        """Count what came back for the questions that an answered ask paid for."""
+        for key in entry.fresh:
+            reply = self._replies[key]
+            self.meter.cached += key in known
+            if isinstance(reply, Failure):
+                continue
+            self.shortened += reply.shortened > 0
+            if self.budget is None or self.budget.tokens is None:
+                self.meter.tokens += reply.tokens
+        for question in {item.key: item for item in entry.asked if item.key in entry.fresh}.values():
+            self._asked += 1
+            for item in (question, question.blank):
+                answer = self._replies[item.key] if item is not None else None
+                if isinstance(answer, Failure):
+                    self.missing += 1
+                    self.failure = answer.message
+                    break
+
+    def _check_failures(self) -> None:
+        if self._asked and self.missing / self._asked > MISSING_LIMIT:
+            raise TooManyFailures(
+                f"{self.missing} of {self._asked} answers are missing (limit {MISSING_LIMIT:.0%}), "
+                f"so no winner can be declared; last failure: {self.failure}",
+                hint="mend the model or server, then repeat the same call on the same run folder",
+            )
+
+    def _scored(self, ask: Score, asked: Sequence[_Question]) -> Scored:
+        grades = [
+            self._grade(ask.prompt, example, question)
+            for example, question in zip(ask.examples, asked, strict=True)
+        ]
+        read = [item.tokens for item in grades if item.prediction is not None]
+        return Scored(
+            scores=np.array([item.score for item in grades]),
+            losses=np.array([item.loss for item in grades]),
+            predictions=tuple(item.prediction for item in grades),
+            tokens=float(np.mean(read)) if read else 0.0,
+        )
+
+    def _grade(self, prompt: Prompt, example: Example, question: _Question) -> Grade:
+        reply = self._replies[question.key]
+        blank = self._replies[question.blank.key] if question.blank is not None else None
+        return MISSING if isinstance(reply, Failure) else grade(self.task, prompt, example, reply, blank)
+
+
+def _sound(reply: Reply) -> Reply:
+    """A reply whose numbers are no numbers is a missing answer, not a wrong one."""
+    if isinstance(reply, LabelReply):
+        values = reply.log_probs
+    elif isinstance(reply, RankReply):
+        values = (reply.log_prob,)
+    else:
+        return reply
+    if any(math.isnan(value) for value in values):
+        return Failure("the model gave a log-probability that is not a number (NaN)")
+    return reply

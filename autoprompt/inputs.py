@@ -1,0 +1,315 @@
+"""What the user gave becomes objects, and is checked before any model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from autoprompt.budget import Budget
+from autoprompt.catalog import strategies, strategy_class
+from autoprompt.errors import BudgetError, DataError, InputError, LabelWordError, MissingCapability, nearest
+from autoprompt.exporters import read_prompt
+from autoprompt.grading import content_free, needs_calibration, request_for
+from autoprompt.models import CompletingModel, Kind, LabelRequest, Model, RankRequest, ScoringModel, bundled
+from autoprompt.models.load import check_model
+from autoprompt.prompt import Prompt, Rendered
+from autoprompt.slots import words_of
+from autoprompt.space import SearchSpace
+from autoprompt.strategies import Strategy
+from autoprompt.task import Example, Task
+
+SPLITS = ("train", "select", "test")
+
+
+def load_task(task: Task | str | Path) -> Task:
+    """A task by name, by path, or as it is."""
+    return task if isinstance(task, Task) else Task.load(task)
+
+
+def load_space(space: SearchSpace | str | Path | None, task: Task) -> SearchSpace:
+    """A space by name, by path, or as it is; the task's own by default, else the manual prompt alone."""
+    if isinstance(space, SearchSpace):
+        return space
+    if space is not None:
+        return SearchSpace.load(space)
+    return SearchSpace.load(task.space) if task.space is not None else SearchSpace.from_prompt(task)
+
+
+def load_prompt(prompt: Prompt | str | Path, task: Task) -> Prompt:
+    """A prompt as it is, from a prompt file, or from a template text; the task's words where it has none of its own."""
+    if isinstance(prompt, Path) or (isinstance(prompt, str) and _is_path(prompt)):
+        prompt = read_prompt(prompt)
+    elif isinstance(prompt, str):
+        prompt = Prompt(prompt)
+    finished = prompt if prompt.words or not task.words else Prompt(prompt.text, task.words, prompt.choices)
+    finished.check(set(task.fields))
+    if task.labels and set(finished.words) != set(task.labels):
+        raise DataError(
+            f"prompt: has label words for {', '.join(finished.words)}, but the labels of task {task.name!r} are "
+            f"{', '.join(task.labels)}"
+        )
+    return finished
+
+
+def _is_path(text: str) -> bool:
+    return "{{" not in text and text.endswith((".txt", ".jinja", ".json"))
+
+
+def split_of(task: Task, name: str) -> tuple[Example, ...]:
+    """The examples of one split."""
+    splits = {"train": task.train, "select": task.select, "test": task.test}
+    if name not in splits:
+        raise InputError(f"split: no split {name!r}{nearest(name, SPLITS)}; splits: {', '.join(SPLITS)}")
+    if not splits[name]:
+        raise DataError(f"task {task.name!r}: its {name} split is empty")
+    return splits[name]
+
+
+def load_strategy(strategy: Strategy | str) -> Strategy:
+    """A strategy by name with its default settings, or as it is."""
+    if isinstance(strategy, Strategy):
+        return strategy
+    if not isinstance(strategy, str):
+        raise InputError(
+            f"strategy: expected a name or a Strategy (got {strategy!r:.80}); names: {', '.join(strategies())}"
+        )
+    found = strategy_class(strategy)
+    try:
+        made = found()
+    except TypeError as error:  # a field without a default
+        raise InputError(
+            f"strategy {strategy!r} has settings without a default ({error})",
+            hint=f"give an object: from autoprompt.strategies.{strategy} import {found.__name__}",
+        ) from None
+    assert isinstance(made, Strategy)
+    return made
+
+
+def model_kind(spec: object) -> Kind | None:
+    """The kind of the model that ``load_model`` would make, without loading it; None where only loading can tell.
+
+    Read off ``config.json`` for a folder, off the class for objects; a hub id is not looked up.
+    """
+    if isinstance(spec, tuple):
+        return _kind_of_class(type(spec[0]).__name__, encoder_decoder=True) if spec else None
+    if isinstance(spec, Model):
+        return spec.kind
+    if not isinstance(spec, (str, os.PathLike)):
+        return "text" if callable(spec) else None
+    name = os.fspath(spec)
+    if not Path(name).is_dir():
+        name = name.partition("?")[0]
+    if name == "toy":
+        return "causal"
+    folder = (
+        bundled.folder(name.removeprefix("bundled:"))
+        if name.startswith("bundled:")
+        else Path(name).expanduser()
+    )
+    if not (folder / "config.json").is_file():
+        return None
+    config = json.loads(
+        (folder / "config.json").read_text("utf-8")
+    )  # check_model has seen that it is an object
+    kinds = (
+        _kind_of_class(str(each), encoder_decoder=bool(config.get("is_encoder_decoder")))
+        for each in config.get("architectures") or ()
+    )
+    return next((kind for kind in kinds if kind is not None), None)
+
+
+def _kind_of_class(name: str, *, encoder_decoder: bool) -> Kind | None:
+    """The kind of a transformers class by its name."""
+    if name.endswith("ForMaskedLM"):
+        return "masked"
+    if name.endswith("ForConditionalGeneration"):
+        return "seq2seq" if encoder_decoder else None
+    return "causal" if name.endswith(("ForCausalLM", "LMHeadModel")) else None
+
+
+def check_call(
+    task: Task, space: SearchSpace, budget: Budget, model: object, workers: int, seed: int = 0
+) -> None:
+    """Check a call of ``optimize`` before a model is loaded.
+
+    Raises:
+        InputError: an empty split, a budget below one comparison, an unknown model, a prompt the model cannot read.
+    """
+    for name in ("select", "test"):
+        split_of(task, name)
+    if budget.calls is not None:
+        _check_floor(task, "calls", budget.calls, 2 * len(task.select))
+    for what, value, least in (("workers", workers, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{what}: must be a whole number of at least {least} (got {value!r})")
+    if workers > 1 and not isinstance(model, (str, os.PathLike)):
+        raise InputError(
+            f"workers: {workers} workers each load the model by its name, but the model was given as an object",
+            hint="give the model as a text (an id or a folder), or use workers=1",
+        )
+    check_model(model)
+    kind = model_kind(model)
+    at_end = kind is not None and kind != "masked"
+    task.seed_prompt.check(set(task.fields), answer_at_end=at_end, where=f"task {task.name!r}: prompt")
+    space.bind(task, answer_at_end=at_end)
+
+
+def _check_floor(task: Task, unit: str, given: int, floor: int) -> None:
+    if given < floor:
+        raise BudgetError(
+            f"budget: {given:,} {unit} do not cover one full comparison: the manual prompt and one other on the "
+            f"{len(task.select)} select examples of task {task.name!r} take {floor:,}",
+            hint=f"give at least {floor:,} {unit}, better {10 * floor:,}, or a smaller select split",
+        )
+
+
+def check_floor(task: Task, model: Model, budget: Budget) -> None:
+    """Check, with the model's own count, that the budget covers the manual prompt and one other of its length.
+
+    Calibration asks one question more a prompt, and a model that is not deterministic is asked twice for its noise.
+
+    Raises:
+        BudgetError: it does not.
+    """
+    asked = [request_for(task, model, task.seed_prompt, example) for example in task.select]
+    if needs_calibration(task, model):
+        asked += [
+            request_for(task, model, task.seed_prompt, content_free(example)) for example in task.select
+        ]
+    distinct = list(dict.fromkeys(asked))
+    times = 2 if model.deterministic else 3
+    if budget.calls is not None:
+        _check_floor(task, "calls", budget.calls, times * len(distinct))
+    if budget.tokens is not None:
+        _check_floor(task, "tokens", budget.tokens, times * sum(model.count_tokens(distinct)))
+
+
+def check_capability(task: Task, model: Model, prompt: Prompt) -> None:
+    """Check that the loaded model can answer this task and score the prompt's label words.
+
+    Raises:
+        MissingCapability: it cannot.
+        LabelWordError: a label word cannot be scored; names alternatives.
+    """
+    if task.kind == "generation" and not isinstance(model, CompletingModel):
+        raise MissingCapability(
+            f"task {task.name!r} asks for text, but model {model.name!r} ({model.kind}) only fills in words",
+            hint="use a causal or encoder-decoder model",
+        )
+    if not isinstance(model, ScoringModel):
+        if task.kind == "cloze":
+            raise MissingCapability(
+                f"task {task.name!r} ranks words, but model {model.name!r} gives no probabilities"
+            )
+        return
+    request = request_for(task, model, prompt, task.select[0])
+    if isinstance(request, LabelRequest):
+        model.check_answers(request.rendered, request.answers)
+    elif isinstance(request, RankRequest) and request.among is None:
+        _check_targets(task, model, prompt)
+
+
+def fit_words(task: Task, space: SearchSpace, model: Model) -> tuple[SearchSpace, tuple[str, ...]]:
+    """Leave out the label words of a space that this model cannot score, and say which.
+
+    A space serves many models, and which words are single tokens differs between them.
+
+    Returns:
+        The space and a note, if there is something to note.
+
+    Raises:
+        LabelWordError: no words are left for a label.
+    """
+    name = space.spec.words_slot
+    if name is None or not isinstance(model, ScoringModel):
+        return space, ()
+    slot = space.spec.slots[name]
+    options = slot.map or {}
+    rendered = task.seed_prompt.render(task.select[0].fields)
+    words = {word for column in options.values() for option in column for word in words_of(option)}
+    bad = {word for word in words if not _can_score(model, rendered, word)}
+    if not bad:
+        return space, ()
+    good = {
+        label: [bad.isdisjoint(words_of(option)) for option in column] for label, column in options.items()
+    }
+    if slot.tied:  # the i-th options of all labels stay or go together
+        rows = [all(row) for row in zip(*good.values(), strict=True)]
+        good = dict.fromkeys(good, rows)
+    kept = {
+        label: [option for option, keep in zip(column, good[label], strict=True) if keep]
+        for label, column in options.items()
+    }
+    listed = ", ".join(repr(word) for word in sorted(bad))
+    for label, column in kept.items():
+        if not column:
+            raise LabelWordError(
+                f"search space {space.name!r}: model {model.name!r} cannot score its words for {label!r} ({listed})",
+                hint="give the space words of the model's vocabulary, or use a causal or encoder-decoder model",
+            )
+    slots = {**space.spec.slots, name: slot.model_copy(update={"map": kept})}
+    fitted = dataclasses.replace(space, spec=space.spec.model_copy(update={"slots": slots}))
+    return fitted, (f"label words left out of the search, since {model.name} cannot score them: {listed}",)
+
+
+def _can_score(model: ScoringModel, rendered: Rendered, word: str) -> bool:
+    try:
+        model.check_answers(rendered, [word])
+    except LabelWordError:
+        return False
+    return True
+
+
+def _check_targets(task: Task, model: ScoringModel, prompt: Prompt) -> None:
+    """Cloze targets must be words of the model's vocabulary."""
+    targets = sorted({example.target for split in SPLITS for example in split_of(task, split)})
+    rendered = prompt.render(task.select[0].fields)
+    bad = [target for target in targets if not _can_score(model, rendered, target)]
+    if bad:
+        raise LabelWordError(
+            f"task {task.name!r}: {len(bad)} of {len(targets)} answers are no single word of model {model.name!r}'s "
+            f"vocabulary, such as {', '.join(repr(word) for word in bad[:5])}",
+            hint="keep the rows it can answer with task.only_targets(words), or set candidates: targets",
+        )
+
+
+def header(
+    task: Task, model: Model, space: SearchSpace, strategy: Strategy, seed: int, budget: Budget, version: str
+) -> dict[str, Any]:
+    """The identity of a run: whatever of this changes makes it a different run."""
+    return {
+        "format": "autoprompt-study/1",
+        "version": version,
+        "task": task.name,
+        "task_fingerprint": task.fingerprint,
+        "model": model.name,
+        "model_kind": model.kind,
+        "model_fingerprint": model.fingerprint,
+        "space": space.name,
+        "space_fingerprint": space.fingerprint,
+        "strategy": strategy.describe(),
+        "seed": seed,
+        "budget": str(budget),
+        "metric": task.metric,
+        "select_size": len(task.select),
+        "answer_read_as": _reading(task, model),
+    }
+
+
+def _reading(task: Task, model: Model) -> str:
+    """How an answer becomes a prediction, in words."""
+    place = "at the mask" if model.kind == "masked" else "after the text"
+    if task.kind == "generation":
+        return f"greedy continuation, up to {task.max_tokens} tokens or {list(task.stop)}, stripped"
+    if not isinstance(model, ScoringModel):
+        return "the first label word that stands in the model's text, as a whole word, whatever its case"
+    if task.kind == "classification":
+        calibrated = ", minus the same on the content-free input 'N/A'" if task.calibrate else ""
+        return f"largest log of the summed probability of a label's words {place}{calibrated}"
+    if task.kind == "multiple_choice":
+        return f"largest log-probability of a choice {place}" + (" per byte" if task.normalize else "")
+    among = "the task's answers" if task.candidates == "targets" else "the vocabulary"
+    return f"rank of the answer {place} among {among}"

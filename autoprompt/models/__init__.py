@@ -1,0 +1,179 @@
+"""What a model must be able to do, as protocols, and ``load_model`` that makes one from what the user gave.
+
+A model answers requests about rendered text. It knows nothing of tasks, prompts' slots, budgets or caches. How open it
+is decides which protocol it meets; the check is ``isinstance``:
+
+- ``Model``: has an identity and counts tokens.
+- ``CompletingModel``: continues a text (causal, encoder-decoder, servers, plain functions).
+- ``ScoringModel``: gives log-probabilities of given answers, and ranks over its vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from autoprompt.errors import MissingCapability
+from autoprompt.prompt import Rendered
+
+Kind = Literal["masked", "causal", "seq2seq", "text"]
+"""``text``: only completes (a function, a server without log-probabilities)."""
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """log P(answer | text) for each of C answers at the answer place.
+
+    Answers are bare words or phrases without surrounding spaces; the model applies its tokenizer's leading-space rule:
+    trailing spaces of the text before the answer place move to the front of the answer.
+    """
+
+    rendered: Rendered
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """Where does ``target`` stand among all single-token words at the answer place?
+
+    ``among`` restricts the ranking to these words (None: every entry of the vocabulary).
+    """
+
+    rendered: Rendered
+    target: str
+    among: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """Continue the text greedily, up to ``max_tokens`` new tokens or the first stop string (which is cut off)."""
+
+    rendered: Rendered
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+Request = LabelRequest | RankRequest | TextRequest
+
+
+@dataclass(frozen=True)
+class LabelReply:
+    """``log_probs``: [C] nats. ``tokens``: read by the model. ``shortened``: tokens cut from the example's fields."""
+
+    log_probs: tuple[float, ...]
+    tokens: int
+    shortened: int = 0
+
+
+@dataclass(frozen=True)
+class RankReply:
+    """``log_prob`` of the target in nats, its ``rank`` (1 = first), and the ``top`` word."""
+
+    log_prob: float
+    rank: int
+    top: str
+    tokens: int
+    shortened: int = 0
+
+
+@dataclass(frozen=True)
+class TextReply:
+    """The completion, without the stop string."""
+
+    text: str
+    tokens: int
+    shortened: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No answer for this request, and why. Never a score of zero."""
+
+    message: str
+
+
+Reply = LabelReply | RankReply | TextReply | Failure
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Identity and cost. ``name``: as the user knows it. ``fingerprint``: hash of what it is (weights or revision,
+    tokenizer, dtype, chat template, settings), never of a path. ``deterministic``: whether asking twice gives the same
+    answer. ``max_length``: tokens that fit, None where unbounded.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def deterministic(self) -> bool: ...
+    @property
+    def max_length(self) -> int | None: ...
+
+    def count_tokens(self, requests: Sequence[Request]) -> list[int]:
+        """Tokens the model will read for each request, after shortening, padding not counted."""
+        ...
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Split the requests (given by index) into batches to run one after another: sorted by length, sized by
+        tokens. Depends on nothing but the requests and the model's settings.
+        """
+        ...
+
+
+@runtime_checkable
+class CompletingModel(Model, Protocol):
+    """Continues a text."""
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[TextReply | Failure]:
+        """One reply a request, in order."""
+        ...
+
+
+@runtime_checkable
+class ScoringModel(Model, Protocol):
+    """Gives log-probabilities."""
+
+    def logprobs(self, requests: Sequence[LabelRequest]) -> list[LabelReply | Failure]:
+        """One reply a request, in order."""
+        ...
+
+    def ranks(self, requests: Sequence[RankRequest]) -> list[RankReply | Failure]:
+        """One reply a request, in order."""
+        ...
+
+    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
+        """Raise LabelWordError for the first answer that cannot be scored at this answer place (a masked model
+        scores single tokens), naming single-token alternatives.
+        """
+        ...
+
+
+def answer(model: Model, requests: Sequence[Request]) -> list[Reply]:
+    """Answer requests of one kind with the model's matching method.
+
+    Raises:
+        MissingCapability: the model cannot answer requests of this kind.
+    """
+    if not requests:
+        return []
+    first = requests[0]
+    if isinstance(first, TextRequest):
+        if not isinstance(model, CompletingModel):
+            raise MissingCapability(
+                f"model {model.name!r} ({model.kind}) cannot continue a text",
+                hint="use a causal or encoder-decoder model, or a task with label words",
+            )
+        return list(model.complete([item for item in requests if isinstance(item, TextRequest)]))
+    if not isinstance(model, ScoringModel):
+        raise MissingCapability(
+            f"model {model.name!r} ({model.kind}) gives no log-probabilities",
+            hint="use a Hugging Face model, or let it answer in text",
+        )
+    if isinstance(first, LabelRequest):
+        return list(model.logprobs([item for item in requests if isinstance(item, LabelRequest)]))
+    return list(model.ranks([item for item in requests if isinstance(item, RankRequest)]))

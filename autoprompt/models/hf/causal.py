@@ -1,0 +1,117 @@
+"""Causal language models: they read on from the end of the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from autoprompt.errors import InputError
+from autoprompt.models import Failure, Kind, RankRequest, Request, TextReply, TextRequest
+from autoprompt.models.hf.encoded import Encoded, common_start, share_rows
+from autoprompt.models.hf.generate import Generator
+from autoprompt.models.hf.scoring import HuggingFaceModel, Parts
+from autoprompt.models.hf.tokens import Ids, Place, answers_of, ranked_words
+from autoprompt.models.hf.words import WordTokens
+
+
+class CausalModel(HuggingFaceModel):
+    """Scores the answer's tokens after the text, in one sequence; text after the answer place is not read."""
+
+    kind: Kind = "causal"
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._words = WordTokens(self._tokens, mask=None)
+        self._generator = Generator(parts.model, parts.tokenizer, self._tokens)
+
+    def complete(self, requests: Sequence[TextRequest]) -> list[TextReply | Failure]:
+        """Greedy continuations; one reply a request, in order."""
+        encoded = self._encoded(requests)
+
+        def run(batch: Sequence[int]) -> list[str]:
+            rows = [encoded[index].rows[0] for index in batch]
+            ids, mask = self._padded(rows, left=True)
+            texts = self._generator.texts(ids, mask, [requests[index] for index in batch], contexts=rows)
+            # The spaces that were cut off the text before the answer place are no part of the answer.
+            gaps = (self._tokens.place(requests[index].rendered).gap for index in batch)
+            return [text.removeprefix(gap) for text, gap in zip(texts, gaps, strict=True)]
+
+        return self._with_memory(lambda: self._completed(requests, run))
+
+    def _encode(self, requests: Sequence[Request]) -> list[Encoded]:
+        places = [self._tokens.place(request.rendered) for request in requests]
+        words = [answers_of(request) for request in requests]
+        ids = iter(
+            self._tokens.open_ended(
+                [
+                    text
+                    for place, each in zip(places, words, strict=True)
+                    for text in (place.before, *(place.before + place.gap + word for word in each))
+                ]
+            )
+        )
+        taken = [(next(ids), [next(ids) for _ in each]) for each in words]
+        return [
+            self._built(request, place, context, wholes)
+            for request, place, (context, wholes) in zip(requests, places, taken, strict=True)
+        ]
+
+    def _built(self, request: Request, place: Place, context: Ids, wholes: Sequence[Ids]) -> Encoded:
+        if isinstance(request, TextRequest):
+            row = context or (self._first(),)
+            return Encoded((row,), (), len(row) + request.max_tokens)
+        answers = answers_of(request)
+        start = common_start(context, wholes)
+        if not start:  # nothing to read on from: the text is empty, or its first token merges with an answer
+            wholes = [(self._first(), *whole) for whole in wholes]
+            start = 1
+        for answer, whole in zip(answers, wholes, strict=True):
+            problem = self._problem(request, place, answer, whole[start:])
+            if problem:
+                return Encoded(((self._first(),),), (), 1, problem=problem)
+        rows, reads = share_rows(wholes, start)
+        return Encoded(rows, reads, max(map(len, rows), default=0), among=self._among(request, place))
+
+    def _problem(self, request: Request, place: Place, answer: str, span: Ids) -> str:
+        """Why an answer cannot be scored, or ranked; empty if it can."""
+        if not span or not answer.strip():
+            return f"label word {answer!r}: holds nothing to score"
+        if self._parts.tokenizer.unk_token_id in span:
+            return f"label word {answer!r}: the tokenizer of {self.name!r} has no token to spell it with"
+        if isinstance(request, RankRequest) and len(span) > 1:
+            pieces = self._parts.tokenizer.convert_ids_to_tokens(list(span))
+            other = ", ".join(self._words.alternatives(place, answer)) or "none near it"
+            return (
+                f"target {answer!r}: only single tokens can be ranked, and {self.name!r} splits it into "
+                f"{' '.join(pieces)}; single tokens: {other}"
+            )
+        return ""
+
+    def _among(self, request: Request, place: Place) -> tuple[tuple[str, int], ...] | None:
+        words = ranked_words(request)
+        if words is None:
+            return None
+        ids = self._words.ids(place, words)
+        return tuple((word, token) for word, token in zip(words, ids, strict=True) if token is not None)
+
+    def _first(self) -> int:
+        """The id a text starts from where it has no token to start from."""
+        tokenizer, config = self._parts.tokenizer, self._model.config.get_text_config()
+        for candidate in (tokenizer.bos_token_id, tokenizer.eos_token_id, config.bos_token_id):
+            if isinstance(candidate, int):
+                return candidate
+        raise InputError(
+            f"model {self.name!r}: the text before the answer place is empty, and the tokenizer has no "
+            "beginning-of-text token to start from",
+            hint="put some text before {{ answer }}",
+        )
+
+    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids], places: torch.Tensor) -> torch.Tensor:
+        ids, mask = self._padded(rows)
+
+        def forward() -> torch.Tensor:
+            output = self._model(input_ids=ids, attention_mask=mask, use_cache=False, return_dict=True)
+            return output.logits  # type: ignore[no-any-return]
+
+        return self._head.logits(forward, places)

@@ -1,0 +1,338 @@
+"""What the Hugging Face models share: identity, encoding, batches, log-probabilities and ranks."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from autoprompt.errors import LabelWordError, ModelError
+from autoprompt.models import (
+    Failure,
+    Kind,
+    LabelReply,
+    LabelRequest,
+    RankReply,
+    RankRequest,
+    Request,
+    TextReply,
+    TextRequest,
+)
+from autoprompt.models.hf.contexts import evaluating
+from autoprompt.models.hf.encoded import Encoded
+from autoprompt.models.hf.head import Head
+from autoprompt.models.hf.limits import longest_text, usable_pad
+from autoprompt.models.hf.settings import Settings
+from autoprompt.models.hf.tokens import Ids, Tokens, fit, with_text
+from autoprompt.prompt import Rendered
+
+_REMEMBERED = 8192  # requests whose ids are kept: count_tokens, batches and logprobs see the same ones
+_FULL_LOGITS = 1 << 26  # numbers in one batch of logits where the head cannot be gated (256 MB in float32)
+_Answer = TypeVar("_Answer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a model is made of.
+
+    Attributes:
+        model: the transformers model.
+        tokenizer: its tokenizer.
+        settings: the user's options.
+        name: as the user knows it.
+        content: hash of weights and tokenizer, or hub id and commit.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    settings: Settings
+    name: str
+    content: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Rows that are run together.
+
+    ``places`` are (request, row, position), and ``logits`` [n, V] in float32 those read there.
+    """
+
+    places: list[tuple[int, int, int]]
+    logits: torch.Tensor
+
+
+class HuggingFaceModel(abc.ABC):
+    """Scores and ranks with a transformers model.
+
+    Subclasses say how a request becomes ids and how rows are run.
+    """
+
+    kind: Kind
+    deterministic = True
+
+    def __init__(self, parts: Parts) -> None:
+        self.name = parts.name
+        self._parts = parts
+        self._model = parts.model
+        self._tokens = Tokens(parts.tokenizer, chat=parts.settings.chat)
+        self._head = Head(parts.model)
+        self._memory: OrderedDict[Request, Encoded] = OrderedDict()
+        parameter = next(parts.model.parameters())
+        self._device, self._dtype = parameter.device, parameter.dtype
+        default = 2048 if self._device.type == "cpu" else 16384
+        self._batch_tokens = parts.settings.batch_tokens or default
+        self._pad = usable_pad(parts.model, parts.tokenizer)
+        self.max_length = longest_text(parts.model, parts.tokenizer, parts.settings.max_length)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights (or hub id and commit), tokenizer, dtype, kind of device, chat template,
+        maximal length.
+        """
+        settings = self._parts.settings
+        chat = str(self._parts.tokenizer.chat_template) if settings.chat else None
+        content = [self._parts.content, self.kind, str(self._dtype), self._device.type, chat, self.max_length]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+    def count_tokens(self, requests: Sequence[Request]) -> list[int]:
+        """Tokens read for each request.
+
+        An answer of several tokens may need a row of its own, which counts.
+        """
+        return [encoded.tokens for encoded in self._encoded(requests)]
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Requests sorted by length, as many a batch as keep it within ``batch_tokens`` padded tokens."""
+        return self._packed(self._encoded(requests))
+
+    def logprobs(self, requests: Sequence[LabelRequest]) -> list[LabelReply | Failure]:
+        """Sum of log P(token | all before) over each answer's tokens, in nats.
+
+        One reply a request, in order.
+        """
+        encoded = self._encoded(requests)
+        scores = self._with_memory(lambda: self._scores(encoded))
+        return [
+            _failure(each.problem, values) or LabelReply(tuple(values), each.tokens, each.shortened)
+            for each, values in zip(encoded, scores, strict=True)
+        ]
+
+    def ranks(self, requests: Sequence[RankRequest]) -> list[RankReply | Failure]:
+        """Rank of each target over the vocabulary, 1 + the number of strictly likelier entries.
+
+        Of ``among``, words that are no single token here are left out.
+        """
+        encoded = self._encoded(requests)
+        return self._with_memory(lambda: self._ranked(encoded))
+
+    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
+        """Raise LabelWordError for the first answer that cannot be scored at this answer place."""
+        for answer in answers:
+            (encoded,) = self._encoded([LabelRequest(rendered, (answer,))])
+            if encoded.problem:
+                raise LabelWordError(encoded.problem)
+
+    @abc.abstractmethod
+    def _encode(self, requests: Sequence[Request]) -> list[Encoded]:
+        """Requests as ids, however long."""
+
+    @abc.abstractmethod
+    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids], places: torch.Tensor) -> torch.Tensor:
+        """Run rows (R of them, padded to T) and return their logits [n, V] at flat places (row * T +
+        position).
+        """
+
+    def _encoded(self, requests: Sequence[Request]) -> list[Encoded]:
+        """Requests as ids, shortened to fit; remembered."""
+        found = {request: self._memory[request] for request in requests if request in self._memory}
+        new = [request for request in dict.fromkeys(requests) if request not in found]
+        for request, encoded in zip(new, self._encode(new), strict=True):
+            found[request] = self._shortened(request, encoded)
+        for request in dict.fromkeys(requests):
+            self._memory[request] = found[request]
+            self._memory.move_to_end(request)
+        while len(self._memory) > _REMEMBERED:
+            self._memory.popitem(last=False)
+        return [found[request] for request in requests]
+
+    def _shortened(self, request: Request, encoded: Encoded) -> Encoded:
+        if self.max_length is None or encoded.length <= self.max_length:
+            return encoded
+
+        def measure(rendered: Rendered) -> int:
+            return self._encode([with_text(request, rendered)])[0].length
+
+        rendered, cut = fit(request.rendered, self.max_length, measure, self._tokens)
+        return dataclasses.replace(self._encode([with_text(request, rendered)])[0], shortened=cut)
+
+    def _packed(self, encoded: Sequence[Encoded]) -> list[list[int]]:
+        """Indices in batches; depends on the requests and the settings only."""
+        order = sorted(range(len(encoded)), key=lambda index: (encoded[index].width, index))
+        batches: list[list[int]] = []
+        rows = 0
+        for index in order:
+            rows += max(1, len(encoded[index].rows))
+            if not batches or rows * encoded[index].width > self._batch_tokens:
+                batches.append([])
+                rows = max(1, len(encoded[index].rows))
+            batches[-1].append(index)
+        return batches
+
+    def _chunks(self, encoded: Sequence[Encoded]) -> Iterator[Chunk]:
+        """Run all rows, sorted by length, within the bound on padded tokens, and yield what is read in
+        them.
+        """
+        jobs = [
+            (index, row)
+            for index in (at for batch in self._packed(encoded) for at in batch)
+            for row in range(len(encoded[index].rows))
+            if not encoded[index].problem
+        ]
+        if jobs and not self._head.checked:
+            self._check_head(encoded, jobs[0])
+        bound = self._batch_tokens
+        if not self._head.gated:
+            vocabulary = int(self._model.config.get_text_config().vocab_size)
+            bound = min(bound, max(1, _FULL_LOGITS // vocabulary))
+        start = 0
+        while start < len(jobs):
+            end, width = start, 0
+            while end < len(jobs):
+                index, row = jobs[end]
+                width = max(width, len(encoded[index].source) + len(encoded[index].rows[row]))
+                if end > start and (end + 1 - start) * width > bound:
+                    break
+                end += 1
+            yield self._run(encoded, jobs[start:end])
+            start = end
+
+    def _check_head(self, encoded: Sequence[Encoded], job: tuple[int, int]) -> None:
+        """See on one row, before the first use, that this architecture gives the same logits with a gated
+        head.
+        """
+        full = self._run(encoded, [job])
+        self._head.gate()
+        try:
+            gated = self._run(encoded, [job])
+        except (RuntimeError, ValueError, IndexError):
+            self._head.open()
+            return
+        close = 1e-4 if self._dtype == torch.float32 else 2e-2
+        if not torch.allclose(full.logits, gated.logits, rtol=close, atol=close, equal_nan=True):
+            self._head.open()
+
+    def _run(self, encoded: Sequence[Encoded], jobs: Sequence[tuple[int, int]]) -> Chunk:
+        rows = [encoded[index].rows[row] for index, row in jobs]
+        sources = [encoded[index].source for index, _ in jobs]
+        places, flat = [], []
+        width = max(map(len, rows))
+        for at, (index, row) in enumerate(jobs):
+            wanted = {
+                read.start + step
+                for read in encoded[index].reads
+                for step in range(len(read.targets))
+                if read.row == row
+            }
+            for position in sorted(wanted):
+                places.append((index, row, position))
+                flat.append(at * width + position)
+        with torch.inference_mode(), evaluating(self._model):
+            logits = self._forward(sources, rows, torch.tensor(flat, device=self._device)).float()
+        return Chunk(places, logits)
+
+    def _scores(self, encoded: Sequence[Encoded]) -> list[list[float]]:
+        """[requests][answers] log-probabilities in nats; NaN where the model gave no number."""
+        scores = [[0.0] * len(each.reads) for each in encoded]
+        for chunk in self._chunks(encoded):
+            at = {place: row for row, place in enumerate(chunk.places)}
+            picks = [
+                (index, answer, at[index, read.row, read.start + step], target)
+                for index, row in dict.fromkeys((index, row) for index, row, _ in chunk.places)
+                for answer, read in enumerate(encoded[index].reads)
+                if read.row == row
+                for step, target in enumerate(read.targets)
+            ]
+            rows = torch.tensor([pick[2] for pick in picks], device=self._device)
+            targets = torch.tensor([pick[3] for pick in picks], device=self._device)
+            # log_softmax over the whole vocabulary, at the targets only
+            values = (chunk.logits[rows, targets] - torch.logsumexp(chunk.logits, dim=-1)[rows]).tolist()
+            for (index, answer, _, _), value in zip(picks, values, strict=True):
+                scores[index][answer] += value
+        return scores
+
+    def _ranked(self, encoded: Sequence[Encoded]) -> list[RankReply | Failure]:
+        replies: list[RankReply | Failure] = [Failure(each.problem) for each in encoded]
+        for chunk in self._chunks(encoded):
+            norms = torch.logsumexp(chunk.logits, dim=-1)
+            for (index, _, _), logits, norm in zip(chunk.places, chunk.logits, norms, strict=True):
+                replies[index] = self._rank(encoded[index], logits, norm)
+        return replies
+
+    def _rank(self, encoded: Encoded, logits: torch.Tensor, norm: torch.Tensor) -> RankReply | Failure:
+        """Rank one target. ``logits``: [V] at the answer place; ``norm``: their log-sum-exp."""
+        if encoded.among is not None and not encoded.among:
+            return Failure("none of the words to rank among is a single token at this answer place")
+        target = encoded.reads[0].targets[0]
+        value = float(logits[target] - norm)
+        if encoded.among is None:
+            better = int((logits > logits[target]).sum())
+            top = self._tokens.text([int(logits.argmax())]).strip()
+        else:
+            ids = torch.tensor([token for _, token in encoded.among], device=logits.device)
+            some = logits[ids]
+            better = int((some > logits[target]).sum())
+            top = encoded.among[int(some.argmax())][0]
+        return _failure("", [value]) or RankReply(value, better + 1, top, encoded.tokens, encoded.shortened)
+
+    def _completed(
+        self, requests: Sequence[TextRequest], run: Callable[[Sequence[int]], list[str]]
+    ) -> list[TextReply | Failure]:
+        """Complete batch by batch; ``run`` gives the texts for the requests of some indices."""
+        encoded = self._encoded(requests)
+        replies: list[TextReply | Failure] = [Failure(each.problem) for each in encoded]
+        for batch in self._packed(encoded):
+            able = [index for index in batch if not encoded[index].problem]
+            for index, text in zip(able, run(able) if able else [], strict=True):
+                replies[index] = TextReply(text, encoded[index].tokens, encoded[index].shortened)
+        return replies
+
+    def _with_memory(self, work: Callable[[], _Answer]) -> _Answer:
+        """Do the work; when the accelerator's memory is full, with half the batch from then on."""
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError:
+                if self._batch_tokens <= 64:
+                    raise ModelError(
+                        f"model {self.name!r}: out of memory with one text a batch",
+                        hint="use a smaller model, dtype=bfloat16, or a smaller max_length",
+                    ) from None
+            self._batch_tokens //= 2
+
+    def _padded(self, rows: Sequence[Ids], *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and attention mask, both [R, T]."""
+        width = max(map(len, rows))
+        ids, mask = [], []
+        for row in rows:
+            pads = [self._pad] * (width - len(row))
+            ones, zeros = [1] * len(row), [0] * len(pads)
+            ids.append([*pads, *row] if left else [*row, *pads])
+            mask.append([*zeros, *ones] if left else [*ones, *zeros])
+        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+
+
+def _failure(problem: str, values: Sequence[float]) -> Failure | None:
+    if problem:
+        return Failure(problem)
+    if not all(map(math.isfinite, values)):
+        return Failure("the model gave no finite number (NaN or infinite logits)")
+    return None

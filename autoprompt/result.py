@@ -1,0 +1,245 @@
+"""What a run found: the prompt, how good it is on unseen data, and at what cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoprompt.asks import Scored
+from autoprompt.budget import Meter
+from autoprompt.exporters import FORMAT, write_prompt
+from autoprompt.metrics import METRICS, mean
+from autoprompt.prompt import Prompt
+from autoprompt.statistics import Estimate, Paired, bootstrap_set, estimate, paired, paired_set
+from autoprompt.study import Status, Trial
+from autoprompt.task import Example, Task
+
+
+def estimate_on(task: Task, examples: Sequence[Example], scored: Scored) -> Estimate:
+    """The task's metric over examples, with its interval."""
+    metric = METRICS[task.metric]
+    if metric.over_set is mean:
+        return estimate(scored.scores)
+    targets = [example.target for example in examples]
+    return bootstrap_set(metric.over_set, targets, scored.predictions, scored.scores)
+
+
+def mean_difference(one: Scored, other: Scored) -> float | None:
+    """Mean absolute difference of two answers to the same question, where both are there; None if nowhere."""
+    differences = np.abs(one.scores - other.scores)
+    present = differences[~np.isnan(differences)]
+    return float(present.mean()) if present.size else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two prompts on the same test examples, which the search did not see."""
+
+    seed: Estimate
+    best: Estimate
+    paired: Paired
+
+    @classmethod
+    def of(cls, task: Task, seed: Scored, best: Scored) -> Comparison:
+        """Compare two answers to the same question on ``task.test``."""
+        metric = METRICS[task.metric]
+        figures = [estimate_on(task, task.test, scored) for scored in (seed, best)]
+        if metric.over_set is mean:
+            return cls(figures[0], figures[1], paired(best.scores, seed.scores))
+        targets = [example.target for example in task.test]
+        pair = paired_set(
+            metric.over_set, targets, best.predictions, best.scores, seed.predictions, seed.scores
+        )
+        return cls(figures[0], figures[1], pair)
+
+    @property
+    def shows_gain(self) -> bool:
+        """Whether the interval of the paired difference lies above zero."""
+        return self.paired.interval.low > 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One prompt on one split.
+
+    Attributes:
+        prompt: the prompt that was scored.
+        split: on which split of the task.
+        metric: name of the task's metric.
+        estimate: the metric over the split, with its interval.
+        scored: the answers, example by example.
+        spent: what it cost.
+    """
+
+    prompt: Prompt
+    split: str
+    metric: str
+    estimate: Estimate
+    scored: Scored
+    spent: Meter
+
+    def __str__(self) -> str:
+        missing = f", {self.estimate.missing} missing" if self.estimate.missing else ""
+        return f"{self.metric} {_figures(self.estimate)} (n={self.estimate.n}{missing}) on {self.split}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of ``optimize``. ``str(result)`` is a five-line report.
+
+    Attributes:
+        status: complete | budget | interrupted | failed.
+        best: the prompt to use: the candidate if it beats the seed prompt on test, else the seed prompt.
+        candidate: the best prompt on select; the seed prompt where there is none.
+        seed_prompt: the manual prompt of the task.
+        seed_select: the seed prompt's mean score on select; NaN if the run ended before it was known.
+        best_select: the candidate's score there, NaN likewise; optimistic, since it was chosen by it.
+        test: both prompts on test; None when the run was interrupted or failed.
+        spent: what the search cost.
+        measured: what the final measurement cost, outside the search's budget.
+        chosen: the strategy, and why, where it was chosen automatically.
+        noise: mean absolute difference of two scorings of the seed prompt; None for a deterministic model.
+        pareto: trials that no other beats in both score and tokens.
+        trials: all of them.
+        header: the identity of the run: task, model, space, strategy, seed, budget, version.
+        notes: what the user should know (duplicates across splits, shortened examples, missing answers).
+        folder: the run folder.
+    """
+
+    status: Status
+    best: Prompt
+    candidate: Prompt
+    seed_prompt: Prompt
+    seed_select: float
+    best_select: float
+    test: Comparison | None
+    spent: Meter
+    measured: Meter
+    header: Mapping[str, Any]
+    chosen: str = ""
+    noise: float | None = None
+    pareto: tuple[Trial, ...] = ()
+    trials: tuple[Trial, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: the gain on test with its interval, or that none is shown."""
+        if self.test is None:
+            return f"no verdict: the run is {self.status} and test was not touched"
+        if self.candidate.key == self.seed_prompt.key:
+            return f"no prompt beat the manual one on select: the manual prompt is returned (n={self.test.best.n})"
+        pair = self.test.paired
+        figures = (
+            f"{100 * pair.difference:+.1f} points, 95 % interval "
+            f"[{100 * pair.interval.low:.1f}, {100 * pair.interval.high:.1f}], n={pair.n}"
+        )
+        if self.test.shows_gain:
+            return f"{figures} against the manual prompt"
+        return f"no gain shown ({figures}): the manual prompt is returned"
+
+    def __str__(self) -> str:
+        header, spent = self.header, self.spent
+        if math.isnan(self.seed_select):
+            test = "not measured: the run ended before the manual prompt was scored"
+        elif self.test is None:
+            test = f"select {100 * self.best_select:.1f} (manual prompt {100 * self.seed_select:.1f}); test not touched"
+        else:
+            test = f"{_figures(self.test.best)}, manual prompt {_figures(self.test.seed)}"
+        where = f" · saved in {self.folder}" if self.folder else ""
+        tried = len({trial.key for trial in self.trials})
+        return "\n".join(
+            [
+                f"prompt    {_one_line(self.candidate)}",
+                f"test      {header['metric']} {test}",
+                f"verdict   {self.verdict}",
+                f"spent     {spent.calls:,} of {header['budget']}, {spent.tokens:,} tokens, {spent.seconds:.1f} s"
+                f" · test {self.measured.calls:,} calls, {self.measured.seconds:.1f} s",
+                f"run       {self.status} · {tried} prompts on {header['select_size']} select rows of "
+                f"{header['task']} with {header['model']}, {self.chosen}{where}",
+            ]
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Everything one needs to use the prompt and to believe its score, as plain data (valid JSON)."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "prompt": self.best.text,
+            "label_words": {label: list(words) for label, words in self.best.words.items()},
+            "answer_read_as": self.header["answer_read_as"],
+            "status": self.status,
+            "verdict": self.verdict,
+            "run": dict(self.header),
+            "select": {
+                "seed_prompt": _number(self.seed_select),
+                "candidate": _number(self.best_select),
+                "n": self.header["select_size"],
+                "note": "the candidate was chosen by this score, so it is optimistic",
+            },
+            "test": None,
+            "seed_prompt": {
+                "prompt": self.seed_prompt.text,
+                "label_words": {label: list(words) for label, words in self.seed_prompt.words.items()},
+            },
+            "candidate": {"prompt": self.candidate.text, "choices": dict(self.candidate.choices)},
+            "noise_floor": None if self.noise is None else _number(self.noise),
+            "cost": {"search": dict(vars(self.spent)), "test": dict(vars(self.measured))},
+            "pareto": [
+                {"prompt": trial.text, "score": trial.score, "tokens": trial.tokens} for trial in self.pareto
+            ],
+            "notes": list(self.notes),
+        }
+        if self.test is not None:
+            pair = self.test.paired
+            document["test"] = {
+                "seed_prompt": _plain(self.test.seed),
+                "candidate": _plain(self.test.best),
+                "difference": {
+                    "value": _number(pair.difference),
+                    "interval": [pair.interval.low, pair.interval.high],
+                    "level": pair.interval.level,
+                    "p_value": pair.p_value,
+                    "n": pair.n,
+                },
+            }
+        return document
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the best prompt; the ending decides the form (``.txt`` with a ``.json`` beside it, ``.jinja``, ``.json``,
+        ``.messages.json``). Returns the files written.
+        """
+        return write_prompt(path, self.document())
+
+
+def _figures(estimate: Estimate) -> str:
+    interval = estimate.interval
+    return f"{100 * estimate.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON knows it: what was not measured is null."""
+    return value if math.isfinite(value) else None
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    interval = estimate.interval
+    return {
+        "value": _number(estimate.value),
+        "interval": [interval.low, interval.high],
+        "level": interval.level,
+        "n": estimate.n,
+        "missing": estimate.missing,
+    }
+
+
+def _one_line(prompt: Prompt) -> str:
+    text = prompt.text.replace("\n", "⏎")
+    words = "/".join("+".join(words) for words in prompt.words.values())
+    text = text if len(text) <= 160 else text[:157] + "..."
+    return f"{text}  ({words})" if words else text

@@ -1,0 +1,87 @@
+"""What a strategy is: it asks questions about prompts and is told the answers. It knows nothing of models, money,
+caches, clocks or disks.
+
+One strategy is one file, found by its name: ``strategies/random_search.py`` holds the dataclass ``RandomSearch``, and
+``strategy="random_search"`` finds it. Fields of the dataclass are the hyper-parameters and nothing else.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autoprompt.asks import Score, Scored
+from autoprompt.prompt import Prompt
+from autoprompt.space import SearchSpace
+from autoprompt.task import Example
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy gets to work with.
+
+    Attributes:
+        space: the search space, bound to the task (``space.draw`` makes prompts that are valid for the model).
+        seed_prompt: the prompt to beat, already scored on ``select``.
+        seed_scored: its answer there.
+        train: examples that may stand in prompts (demonstrations) and feed gradients.
+        select: the examples that candidates are compared on.
+        rng: the only source of chance.
+        calls: calls that are left in the budget, None where the budget is in other units; for planning only.
+    """
+
+    space: SearchSpace
+    seed_prompt: Prompt
+    seed_scored: Scored
+    train: tuple[Example, ...]
+    select: tuple[Example, ...]
+    rng: np.random.Generator
+    calls: int | None = None
+
+
+class Strategy(abc.ABC):
+    """``begin`` once, then ``ask`` and ``tell`` in turn until ``ask`` returns nothing or the budget is spent.
+
+    The contract: given the same setting and the same answers, the same asks (no clock, no global seeds, no order of
+    sets). ``tell`` may get fewer answers than asks when the budget ends inside a round. A question may repeat; it is
+    charged once.
+    """
+
+    @abc.abstractmethod
+    def begin(self, setting: Setting) -> None:
+        """Start afresh; called once before the first ``ask``."""
+
+    @abc.abstractmethod
+    def ask(self) -> list[Score]:
+        """Return the questions of the next round; an empty list ends the search."""
+
+    @abc.abstractmethod
+    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+        """Take the answers to the asks of this round, in their order."""
+
+    @property
+    def note(self) -> str:
+        """One line on what was chosen and why, for strategies that choose; known after ``begin``."""
+        return ""
+
+    def describe(self) -> dict[str, Any]:
+        """Name and hyper-parameters as plain data, nested for strategies that wrap others: the identity of a run."""
+        assert dataclasses.is_dataclass(self)
+        described: dict[str, Any] = {"strategy": type(self).__module__.rpartition(".")[2]}
+        for item in dataclasses.fields(self):
+            if item.init:
+                described[item.name] = _plain(getattr(self, item.name))
+        return described
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Strategy):
+        return value.describe()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,141 @@
+"""Chain: strategies one after another, each from the best prompt so far with its share of the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autoprompt.asks import Score, Scored
+from autoprompt.errors import InputError
+from autoprompt.prompt import Prompt
+from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategies.tpe import comparable
+
+Question = tuple[str, str, int]
+"""Prompt key, example id, repeat: what is charged once."""
+AskKey = tuple[str, tuple[str, ...], int]
+
+
+@dataclass(kw_only=True)
+class Chain(Strategy):
+    """Runs strategies one after another; each later one starts from the best prompt measured so far.
+
+    A stage ends when its strategy has nothing more to ask, or when its next question does not fit into its
+    share of ``setting.calls``. What a stage leaves over goes to the later ones. Where the budget is not in
+    calls, only a stage that ends by itself makes room for the next. A question that an earlier stage has
+    asked is answered from memory.
+
+    Attributes:
+        strategies: the stages, in order.
+        shares: relative size of each stage's share of the calls; None for equal shares.
+    """
+
+    strategies: tuple[Strategy, ...]
+    shares: tuple[float, ...] | None = None
+    _setting: Setting = field(init=False, repr=False, compare=False)
+    _best: tuple[Prompt, Scored] = field(init=False, repr=False, compare=False)
+    _stage: int = field(init=False, repr=False, compare=False)
+    _asked: set[Question] = field(init=False, repr=False, compare=False)
+    _answers: dict[AskKey, Scored] = field(init=False, repr=False, compare=False)
+    _limit: float | None = field(init=False, repr=False, compare=False)
+    _ending: bool = field(init=False, repr=False, compare=False)
+    _round: list[Score] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not self.strategies:
+            raise InputError(
+                "chain: needs at least one strategy", hint="Chain(strategies=(RandomSearch(), TPE()))"
+            )
+        if self.shares is not None and len(self.shares) != len(self.strategies):
+            raise InputError(
+                f"chain: {len(self.strategies)} strategies need as many shares (got {len(self.shares)})"
+            )
+        if self.shares is not None and not all(0 < share < float("inf") for share in self.shares):
+            raise InputError(f"chain: every share must be a number above 0 (got {self.shares!r})")
+
+    @property
+    def note(self) -> str:
+        """The notes of the stages that chose something."""
+        return "; ".join(stage.note for stage in self.strategies if stage.note)
+
+    def begin(self, setting: Setting) -> None:
+        """Start afresh with the first stage."""
+        self._setting = setting
+        self._best = (setting.seed_prompt, setting.seed_scored)
+        self._asked = set()
+        self._answers = {}
+        self._round = []
+        self._start(0)
+
+    def ask(self) -> list[Score]:
+        """Return the stage's next questions, as many as its share pays for, or those of the next stage."""
+        while self._stage < len(self.strategies):
+            wanted = [] if self._ending else self.strategies[self._stage].ask()
+            self._round = self._fitting(wanted)
+            if not self._round:
+                self._start(self._stage + 1)
+                continue
+            new = [ask for ask in self._round if _key(ask) not in self._answers]
+            if new:
+                return new
+            self._pass_on()
+        return []
+
+    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+        """Remember the answers and the best prompt, and pass the round's answers on to the stage."""
+        for ask, answer in zip(asks, answers, strict=False):
+            self._answers[_key(ask)] = answer
+            if (
+                ask.examples == self._setting.select
+                and ask.repeat == 0
+                and comparable(answer) > comparable(self._best[1])
+            ):
+                self._best = (ask.prompt, answer)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Tell the stage the answers of its round that are there, up to the first that is missing."""
+        answers: list[Scored] = []
+        for ask in self._round:
+            if _key(ask) not in self._answers:
+                break
+            answers.append(self._answers[_key(ask)])
+        self.strategies[self._stage].tell(self._round, answers)
+
+    def _start(self, stage: int) -> None:
+        """Begin a stage from the best prompt so far."""
+        self._stage = stage
+        self._ending = False
+        self._limit = None
+        if stage == len(self.strategies):
+            return
+        calls = self._setting.calls
+        if calls is not None:
+            shares = self.shares or (1.0,) * len(self.strategies)
+            left = calls - len(self._asked)
+            calls = int(left * shares[stage] / sum(shares[stage:]))
+            if stage < len(self.strategies) - 1:
+                self._limit = len(self._asked) + calls
+        prompt, scored = self._best
+        self.strategies[stage].begin(
+            dataclasses.replace(self._setting, seed_prompt=prompt, seed_scored=scored, calls=calls)
+        )
+
+    def _fitting(self, asks: Sequence[Score]) -> list[Score]:
+        """The asks, in order, up to the first whose new questions do not fit into the stage's share."""
+        fitting: list[Score] = []
+        for ask in asks:
+            questions = {(ask.prompt.key, example.id, ask.repeat) for example in ask.examples}
+            new = questions - self._asked
+            if self._limit is not None and new and len(self._asked) + len(new) > self._limit:
+                self._ending = True
+                break
+            self._asked |= new
+            fitting.append(ask)
+        return fitting
+
+
+def _key(ask: Score) -> AskKey:
+    return ask.prompt.key, tuple(example.id for example in ask.examples), ask.repeat

@@ -1,0 +1,58 @@
+"""One round over several worker processes, through joblib.
+
+The batches are cut before they are handed out, so the number of workers changes how long a round takes and not what is
+asked of the model. joblib's own context manager chooses where the workers live: loky processes here by default,
+or ``with joblib.parallel_config("dask"):`` / ``"ray"`` around the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Generator, Sequence
+
+from autoprompt.errors import InputError
+from autoprompt.models import Model, Reply, Request, answer
+from autoprompt.models.load import load_model
+
+
+def answer_batches(
+    model: Model, source: object, batches: Sequence[Sequence[Request]], workers: int
+) -> Generator[list[Reply], None, None]:
+    """Yield the replies of each batch, in order.
+
+    Args:
+        model: the model in this process.
+        source: what the user gave as the model; workers load their own from it, so for ``workers > 1`` it must be a
+            text.
+        batches: the requests, batch by batch.
+        workers: number of processes; 1 stays in this one.
+    """
+    if workers == 1 or len(batches) < 2:
+        for batch in batches:
+            yield answer(model, batch)
+        return
+    if not isinstance(source, str):
+        raise InputError(
+            f"workers: {workers} workers each load the model by its name, but the model was given as an object",
+            hint="give the model as a text (an id or a folder), or use workers=1",
+        )
+    import joblib
+
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    jobs = (joblib.delayed(_answer_there)(source, threads, batch) for batch in batches)
+    with contextlib.closing(joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)) as answers:
+        yield from answers
+
+
+def _answer_there(source: str, threads: int, batch: Sequence[Request]) -> list[Reply]:
+    """Answer one batch in a worker process."""
+    return answer(_model_there(source, threads), batch)
+
+
+@functools.lru_cache(maxsize=1)
+def _model_there(source: str, threads: int) -> Model:
+    # The number of threads is torch's business; the environment variable reaches it before it is loaded.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    return load_model(source)

@@ -1,0 +1,45 @@
+"""Auto: the choice follows from the space, the budget and the examples, and is said in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoprompt.strategies.auto import Auto, choose
+from autoprompt.strategies.racing import Racing
+from autoprompt.strategies.random_search import RandomSearch
+from autoprompt.strategies.tpe import TPE
+from autoprompt.testing import check_strategy, planted, run
+
+
+@pytest.mark.parametrize(
+    ("size", "examples", "calls", "expected", "why"),
+    [
+        (1, 100, 10_000, RandomSearch, "nothing to search"),
+        (20, 100, 1_900, RandomSearch, "all 20 prompts"),
+        (1000, 32, 32 * 10, RandomSearch, "10 full measurements, too few"),
+        (1000, 128, 128 * 10, RandomSearch, "too few"),
+        (1000, 32, 32 * 100, TPE, "32 examples are too few to race"),
+        (1000, 128, 128 * 100, Racing, "over tpe"),
+        (1000, 128, None, Racing, "not in calls"),
+        (1000, 16, None, TPE, "not in calls"),
+    ],
+)
+def test_choice(size: int, examples: int, calls: int | None, expected: type, why: str) -> None:
+    strategy, note = choose(size, examples, calls)
+    assert type(strategy) is expected
+    assert why in note
+    assert "\n" not in note
+
+
+def test_hands_on_to_what_it_chose() -> None:
+    task = planted(seed=0, slots=4, options=4, n_examples=16)
+    auto = Auto()
+    assert auto.note == ""
+    points = run(auto, task, 16 * 12)
+    assert auto.note.startswith("random_search")
+    assert points == run(RandomSearch(), task, 16 * 12)
+    assert auto.describe() == {"strategy": "auto"}
+
+
+def test_keeps_the_contract() -> None:
+    check_strategy(Auto)

@@ -1,0 +1,43 @@
+"""Every example runs as its first lines say, and says what it promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, SHARED
+
+SCRIPTS: dict[str, tuple[list[str], str]] = {
+    "quickstart.py": ([], "wrote best_prompt.txt"),
+    "own_task.py": ([], "verdict"),
+    "own_model.py": ([], "verdict"),
+    "few_shot_table.py": (
+        ["--models", "bundled:masked", "--tasks", "sst-2", "P17", "--seeds", "1", "--prompts", "3"],
+        "| bundled-masked | sst-2 |",
+    ),
+}
+NEEDS_SHARED = {"few_shot_table.py"}
+
+
+def run(script: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "examples" / script), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_example_runs(script: str, tmp_path: Path) -> None:
+    if script in NEEDS_SHARED and not SHARED.is_dir():
+        pytest.skip("needs ../shared, which is not here")
+    arguments, promise = SCRIPTS[script]
+    done = run(script, arguments, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert promise in done.stdout
+
+
+def test_no_example_is_forgotten() -> None:
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(SCRIPTS)
