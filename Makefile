@@ -7,7 +7,7 @@ export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test lint types tests slow benchmarks clean
+.PHONY: help demo test lint types tests slow clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,9 +42,6 @@ tests: $(VENV)/.dev
 
 slow: $(VENV)/.dev  ## the long tests
 	$(BIN)/pytest -m slow
-
-benchmarks: $(VENV)/.dev  ## print the benchmark tables
-	$(BIN)/python -m tests.benchmarks
 
 clean:  ## remove what the commands made
 	rm -rf $(VENV) runs best_prompt.txt best_prompt.json .mypy_cache .ruff_cache .pytest_cache dist

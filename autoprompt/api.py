@@ -1,12 +1,12 @@
-"""The whole story on one page: what the user gave is checked, the seed prompt is scored, a strategy asks and the
-harness answers until the budget is spent, and the winner meets the seed prompt once on test.
+"""The whole story on one page: what the user gave is checked, the seed prompt is scored, a strategy asks and
+the harness answers until the budget is spent, and the winner meets the seed prompt once on test.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,9 @@ from autoprompt.asks import Score, Scored
 from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import BudgetError, InputError
-from autoprompt.harness import Harness
+from autoprompt.harness import Harness, notes_on
 from autoprompt.inputs import (
+    can_score,
     check_call,
     check_capability,
     check_floor,
@@ -35,21 +36,20 @@ from autoprompt.inputs import (
 )
 from autoprompt.models.load import check_model, load_model
 from autoprompt.prompt import Prompt
-from autoprompt.result import Comparison, Evaluation, Result, estimate_on, mean_difference
+from autoprompt.result import FINISHED, Comparison, Evaluation, Result, estimate_on, mean_difference
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Setting, Strategy
-from autoprompt.study import Status, Study, Trial, write_atomically
+from autoprompt.study import Status, Study, Trial
 from autoprompt.task import Task
 
-FINISHED: tuple[Status, ...] = ("complete", "budget")
 IDLE_ROUNDS = 200
 """Rounds in a row that cost nothing after which a strategy that only repeats itself is taken to be done."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What ``on_round`` is told after each round: different prompts asked about, best score on select so far, what was
-    spent by then, what may be spent.
+    """What ``on_round`` is told after each round: different prompts asked about, best score on select so far,
+    what was spent by then, what may be spent.
     """
 
     prompts: int
@@ -74,8 +74,8 @@ def optimize(
 
     Args:
         task: a name (``"reviews"``), a YAML file, or a ``Task``.
-        model: a Hugging Face id or folder, ``"bundled:masked"``, ``"toy"``, ``(model, tokenizer)``, a function
-            ``str -> str``, or an object with the methods of ``autoprompt.models``.
+        model: a Hugging Face id or folder, ``"bundled:masked"``, ``"toy"``, ``(model, tokenizer)``, a
+            function ``str -> str``, or an object with the methods of ``autoprompt.models``.
         budget: calls (one prompt on one example), ``"10 min"``, ``"2M tokens"``, or a ``Budget``.
         space: a name, a YAML file or a ``SearchSpace``; the task's own by default.
         strategy: a name or a ``Strategy``.
@@ -99,7 +99,9 @@ def optimize(
     check_capability(task, loaded, task.seed_prompt)
     check_floor(task, loaded, budget)
     fitted, notes = fit_words(task, space, loaded)
-    bound = fitted.bind(task, answer_at_end=loaded.kind != "masked")
+    bound = fitted.bind(
+        task, answer_at_end=loaded.kind != "masked", accepts=functools.partial(can_score, task, loaded)
+    )
     identity = header(task, loaded, space, strategy, seed, budget, __version__)
     source = os.fspath(model) if isinstance(model, os.PathLike) else model
     with (
@@ -160,7 +162,7 @@ class _Run:
         spent = dataclasses.replace(self.harness.meter)
         self.study.record(asks, answers, select=self.task.select, calls=spent.calls)
         best = self.study.best()
-        if self.on_round is not None and best is not None and self.harness.budget is not None:
+        if answers and self.on_round is not None and best is not None and self.harness.budget is not None:
             self.on_round(Round(self.study.prompts, _score(best), spent, self.harness.budget))
         return answers
 
@@ -193,24 +195,11 @@ class _Run:
             noise=self.noise,
             pareto=tuple(study.pareto()),
             trials=tuple(study.trials),
-            notes=(*task.notes, *self.notes, *_notes(harness, final)),
+            notes=(*task.notes, *self.notes, *notes_on(harness, final)),
             folder=study.folder,
         )
-        _write(result)
+        result.keep()
         return result
-
-
-def _write(result: Result) -> None:
-    """Write the result into the run folder; a replay that was interrupted leaves what a finished run wrote."""
-    if result.folder is None:
-        return
-    path = result.folder / "result.json"
-    if result.status in FINISHED:
-        result.save(result.folder / "best_prompt.txt")
-    elif path.is_file() and json.loads(path.read_text("utf-8"))["status"] in FINISHED:
-        return
-    text = json.dumps(result.document(), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text + "\n")
 
 
 def _score(trial: Trial | None) -> float:
@@ -225,7 +214,8 @@ def evaluate(
     Args:
         task: as for ``optimize``.
         model: as for ``optimize``.
-        prompt: a ``Prompt``, a template text, or the path of a prompt file that ``optimize`` or ``export`` wrote.
+        prompt: a ``Prompt``, a template text, or the path of a prompt file that ``optimize`` or ``export``
+            wrote.
         split: ``test``, ``select`` or ``train``.
 
     Raises:
@@ -246,22 +236,3 @@ def evaluate(
     return Evaluation(
         finished, split, task.metric, estimate_on(task, examples, scored), scored, harness.meter
     )
-
-
-def _notes(harness: Harness, final: Harness) -> tuple[str, ...]:
-    """What the user should know about the run."""
-    found: list[str] = []
-    parts = (("search", harness), ("test", final))
-    if harness.shortened or final.shortened:
-        counts = " and ".join(
-            f"{part.shortened:,} of {part.meter.calls:,} calls of the {name}" for name, part in parts
-        )
-        found.append(f"examples were shortened to fit {harness.model.max_length} tokens in {counts}")
-    if harness.missing or final.missing:
-        counts = " and ".join(
-            f"{part.missing:,} of {part.meter.calls:,} of the {name}" for name, part in parts
-        )
-        found.append(f"answers are missing: {counts}; last failure: {final.failure or harness.failure}")
-    if harness.budget is not None and harness.budget.seconds is not None:
-        found.append("a budget in seconds depends on the machine: the same call may find another prompt")
-    return tuple(found)

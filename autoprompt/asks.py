@@ -1,7 +1,7 @@
 """The questions a strategy may ask about prompts, and their answers.
 
-Questions are data: a strategy emits them, the harness answers them. So any strategy can wrap another, and everything
-that is spent is spent in one place.
+Questions are data: a strategy emits them, the harness answers them. So any strategy can wrap another, and
+everything that is spent is spent in one place.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class Scored:
     """The answer to a ``Score``.
 
     Attributes:
-        scores: [N] metric per example in [0, 1], higher is better; NaN where the answer is missing (never 0 for that).
-        losses: [N] nats, lower is better: -log P(right answer), among the candidates where the task has candidates;
-            NaN where missing or where the task has none (generation).
+        scores: [N] metric per example in [0, 1], higher is better; NaN where the answer is missing (never 0
+            for that).
+        losses: [N] nats, lower is better: -log P(right answer), among the candidates where the task has
+            candidates; NaN where missing or where the task has none (generation).
         predictions: what the model answered, one text per example; None where missing.
         tokens: mean number of tokens the model read per example.
         imputed: how many of ``scores`` were not measured but filled in by a strategy that wraps another one
@@ -74,7 +75,8 @@ class Scored:
         """The score if every missing answer were wrong: the lower bound of what it would be with all of them.
 
         Candidates are compared by it, because means over different examples do not compare: a prompt must not
-        win by losing its hard examples. It equals ``score`` where nothing is missing; NaN if nothing is there.
+        win by losing its hard examples. It equals ``score`` where nothing is missing; NaN if nothing is
+        there.
         """
         if self.missing == len(self.scores):
             return float("nan")
@@ -82,7 +84,9 @@ class Scored:
 
     @property
     def merit(self) -> tuple[float, float]:
-        """What candidates on the same examples are compared by: the score that is sure, then the smaller loss."""
+        """What candidates on the same examples are compared by: the score that is sure, then the smaller
+        loss.
+        """
         sure, loss = self.sure, self.loss
         return (
             -np.inf if np.isnan(sure) else sure,

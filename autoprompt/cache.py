@@ -1,7 +1,7 @@
 """Answers by the hash of their question, in SQLite (WAL).
 
-The key holds everything the answer depends on, the model's fingerprint included, so a cache can never serve an answer
-of another model, dtype or template. Losing the file costs time and nothing else.
+The key holds everything the answer depends on, the model's fingerprint included, so a cache can never serve
+an answer of another model, dtype or template. Losing the file costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Cache:
     """A table from question key to reply, and the seconds the model has run, by account."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open or make the table at ``path``; None keeps it in memory. A broken file is set aside and begun anew.
+        """Open or make the table at ``path``; None keeps it in memory. A broken file is set aside and begun
+        anew.
 
         Raises:
             InputError: the file cannot be opened or made.
@@ -116,12 +117,15 @@ class Cache:
         with self._db:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
             self._db.execute(
-                "INSERT INTO spent VALUES (?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
+                "INSERT INTO spent VALUES (?, ?) "
+                "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
                 (account, seconds),
             )
 
     def seconds(self, account: str) -> float:
-        """Seconds the model has run on this account (``search`` or ``test``), over all sessions of the run."""
+        """Seconds the model has run on this account (``search`` or ``test``), over all sessions of the
+        run.
+        """
         try:
             row = self._db.execute("SELECT seconds FROM spent WHERE account = ?", (account,)).fetchone()
         except sqlite3.OperationalError:

@@ -1,8 +1,8 @@
 """A finished prompt as files, and back.
 
-``.txt`` and ``.jinja`` hold the prompt and nothing else, so that it can be pasted; a ``.json`` of the same name beside
-them holds what the text alone cannot say: label words, how the answer is read, model, data, scores, cost. ``.json``
-holds all of it, ``.messages.json`` the prompt as chat messages. Writing is atomic.
+``.txt`` and ``.jinja`` hold the prompt and nothing else, so that it can be pasted; a ``.json`` of the same
+name beside them holds what the text alone cannot say: label words, how the answer is read, model, data,
+scores, cost. ``.json`` holds all of it, ``.messages.json`` the prompt as chat messages. Writing is atomic.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def write_prompt(path: str | Path, document: Mapping[str, Any]) -> list[Path]:
     """Write a result's document in the form its ending names; return the files written.
 
     Raises:
-        InputError: the ending is not one of ``ENDINGS``, or a ``.json`` that is not ours stands where the document
-            of a ``.txt`` would go.
+        InputError: the ending is not one of ``ENDINGS``, or a ``.json`` that is not ours stands where the
+            document of a ``.txt`` would go.
     """
     path = Path(path)
     text = str(document["prompt"])
@@ -52,7 +52,8 @@ def write_prompt(path: str | Path, document: Mapping[str, Any]) -> list[Path]:
 
 
 def read_prompt(path: str | Path) -> Prompt:
-    """Read a prompt back from a ``.txt``/``.jinja`` (with its ``.json`` beside it, if there is one) or a ``.json``.
+    """Read a prompt back from a ``.txt``/``.jinja`` (with its ``.json`` beside it, if there is one) or a
+    ``.json``.
 
     Raises:
         DataError: the file is missing, is not UTF-8, or is not such a document.
@@ -111,7 +112,7 @@ def _refuse_foreign(sidecar: Path) -> None:
             read_prompt(sidecar)
         except DataError:
             raise InputError(
-                f"cannot write {str(sidecar)!r}: a file of that name is there and was not written by this library",
+                f"cannot write {str(sidecar)!r}: the file is there and was not written by this library",
                 hint="choose another name for the prompt",
             ) from None
 

@@ -48,7 +48,8 @@ class Forecast:
     def __str__(self) -> str:
         return "\n".join(
             [
-                f"speed     {self.calls_per_second:,.0f} calls/s, {self.tokens_per_second:,.0f} tokens/s (measured)",
+                f"speed     {self.calls_per_second:,.0f} calls/s, {self.tokens_per_second:,.0f} tokens/s "
+                "(measured)",
                 f"search    {self.calls:,} calls, about {self.tokens:,} tokens, {_minutes(self.seconds)}",
                 f"test      {self.test_calls:,} calls, {_minutes(self.test_seconds)} (outside the budget)",
                 f"reach     {self.prompts:,} prompts in full on select, of {self.space_size:,} in the space",

@@ -1,7 +1,8 @@
 """How an example becomes a request to the model, and how the reply becomes a score.
 
-Label words: log P(label) = log of the sum of its words' probabilities. With contextual calibration (Zhao et al. 2021,
-"Calibrate Before Use", section 5, diagonal form) each label's log-probability on a content-free input is subtracted.
+Label words: log P(label) = log of the sum of its words' probabilities. With contextual calibration (Zhao et
+al. 2021, "Calibrate Before Use", section 5, diagonal form) each label's log-probability on a content-free
+input is subtracted.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ CONTENT_FREE = "N/A"
 
 @dataclass(frozen=True)
 class Grade:
-    """One example's result. ``score`` in [0, 1]; ``loss`` in nats, NaN where there is none; NaN and None if missing."""
+    """One example's result. ``score`` in [0, 1]; ``loss`` in nats, NaN where there is none; NaN and None if
+    missing.
+    """
 
     score: float
     loss: float
@@ -118,7 +121,9 @@ def label_log_probs(reply: LabelReply, labels: Sequence[str], words: Mapping[str
 
 
 def parse_answer(text: str, candidates: Mapping[str, Sequence[str]]) -> str | None:
-    """The label one of whose words stands first in ``text`` as a whole word, whatever its case; None if none does."""
+    """The label one of whose words stands first in ``text`` as a whole word, whatever its case; None if none
+    does.
+    """
     found: list[tuple[int, int, str]] = []
     for name, words in candidates.items():
         for word in words:

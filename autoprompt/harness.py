@@ -1,9 +1,10 @@
 """The one place that spends: it answers asks within a budget.
 
-Render, key, deduplicate, charge, look up, batch, run, store, grade. Charging comes before the work and counts each
-distinct question once a run, wherever its answer comes from, so that a cached, a resumed and a fresh run are the same
-run. Batches are cut from all questions that are new in this run, cached or not, and run whole, so that a resumed run
-computes exactly the numbers it would have computed; an answer that is stored already stands.
+Render, key, deduplicate, charge, look up, batch, run, store, grade. Charging comes before the work and counts
+each distinct question once a run, wherever its answer comes from, so that a cached, a resumed and a fresh run
+are the same run. Batches are cut from all questions that are new in this run, cached or not, and run whole,
+so that a resumed run computes exactly the numbers it would have computed; an answer that is stored already
+stands.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class _Question:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One ask of a round, paid for: its questions, those that are new in the run, and their tokens where counted."""
+    """One ask of a round, paid for: its questions, those that are new in the run, and their tokens where
+    counted.
+    """
 
     ask: Score
     asked: list[_Question]
@@ -97,9 +100,9 @@ class Harness:
     def answer(self, asks: Sequence[Score]) -> list[Scored]:
         """Answer the asks in order, as many as fit into the budget.
 
-        The first ask that does not fit ends the round and sets ``exhausted``: an ask is answered whole or not at all.
-        When the time runs out within a round, the asks from the first unfinished one on are not answered and not
-        charged.
+        The first ask that does not fit ends the round and sets ``exhausted``: an ask is answered whole or not
+        at all. When the time runs out within a round, the asks from the first unfinished one on are not
+        answered and not charged.
 
         Raises:
             TooManyFailures: more than ``MISSING_LIMIT`` of all answers so far are missing.
@@ -147,8 +150,9 @@ class Harness:
     def _charge(self, fresh: dict[str, _Question]) -> int | None:
         """Charge the questions if they fit, before any work; None if they do not.
 
-        Returns the tokens charged: a budget of tokens needs them counted first, else they are read off the replies.
-        When the time is up, only what is in the cache fits, so that a resumed run gets as far as it got.
+        Returns the tokens charged: a budget of tokens needs them counted first, else they are read off the
+        replies. When the time is up, only what is in the cache fits, so that a resumed run gets as far as it
+        got.
         """
         tokens = 0
         if self.budget is not None and fresh:
@@ -163,7 +167,9 @@ class Harness:
         return tokens
 
     def _run(self, new: list[_Question]) -> Container[str]:
-        """Get a reply for every new question, from the cache or the model; return the keys that were in the cache."""
+        """Get a reply for every new question, from the cache or the model; return the keys that were in the
+        cache.
+        """
         requests = [question.request for question in new]
         known = self.cache.get([question.key for question in new])
         self._replies.update(known)
@@ -196,7 +202,9 @@ class Harness:
         return answer_batches(self.model, self.source, parts, self.workers)
 
     def _retried(self, requests: list[Request], replies: list[Reply]) -> list[Reply]:
-        """Ask again, a bounded number of times, for what failed; deterministic models would only fail again."""
+        """Ask again, a bounded number of times, for what failed; deterministic models would only fail
+        again.
+        """
         replies = [_sound(reply) for reply in replies]
         for _ in range(0 if self.model.deterministic else RETRIES):
             failed = [index for index, reply in enumerate(replies) if isinstance(reply, Failure)]
@@ -264,3 +272,22 @@ def _sound(reply: Reply) -> Reply:
     if any(math.isnan(value) for value in values):
         return Failure("the model gave a log-probability that is not a number (NaN)")
     return reply
+
+
+def notes_on(harness: Harness, final: Harness) -> tuple[str, ...]:
+    """What the user should know about a search and the measurement on test that followed it."""
+    found: list[str] = []
+    parts = (("search", harness), ("test", final))
+    if harness.shortened or final.shortened:
+        counts = " and ".join(
+            f"{part.shortened:,} of {part.meter.calls:,} calls of the {name}" for name, part in parts
+        )
+        found.append(f"examples were shortened to fit {harness.model.max_length} tokens in {counts}")
+    if harness.missing or final.missing:
+        counts = " and ".join(
+            f"{part.missing:,} of {part.meter.calls:,} of the {name}" for name, part in parts
+        )
+        found.append(f"answers are missing: {counts}; last failure: {final.failure or harness.failure}")
+    if harness.budget is not None and harness.budget.seconds is not None:
+        found.append("a budget in seconds depends on the machine: the same call may find another prompt")
+    return tuple(found)

@@ -21,6 +21,7 @@ from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
 from autoprompt.task import Example, Task
 
+_PROBED = 5  # answers of a cloze task that are tried out at a prompt's answer place
 SPLITS = ("train", "select", "test")
 
 
@@ -39,7 +40,9 @@ def load_space(space: SearchSpace | str | Path | None, task: Task) -> SearchSpac
 
 
 def load_prompt(prompt: Prompt | str | Path, task: Task) -> Prompt:
-    """A prompt as it is, from a prompt file, or from a template text; the task's words where it has none of its own."""
+    """A prompt as it is, from a prompt file, or from a template text; the task's words where it has none of
+    its own.
+    """
     if isinstance(prompt, Path) or (isinstance(prompt, str) and _is_path(prompt)):
         prompt = read_prompt(prompt)
     elif isinstance(prompt, str):
@@ -48,8 +51,8 @@ def load_prompt(prompt: Prompt | str | Path, task: Task) -> Prompt:
     finished.check(set(task.fields))
     if task.labels and set(finished.words) != set(task.labels):
         raise DataError(
-            f"prompt: has label words for {', '.join(finished.words)}, but the labels of task {task.name!r} are "
-            f"{', '.join(task.labels)}"
+            f"prompt: has label words for {', '.join(finished.words)}, but the labels of task {task.name!r} "
+            f"are {', '.join(task.labels)}"
         )
     return finished
 
@@ -74,7 +77,8 @@ def load_strategy(strategy: Strategy | str) -> Strategy:
         return strategy
     if not isinstance(strategy, str):
         raise InputError(
-            f"strategy: expected a name or a Strategy (got {strategy!r:.80}); names: {', '.join(strategies())}"
+            f"strategy: expected a name or a Strategy (got {strategy!r:.80}); "
+            f"names: {', '.join(strategies())}"
         )
     found = strategy_class(strategy)
     try:
@@ -89,7 +93,8 @@ def load_strategy(strategy: Strategy | str) -> Strategy:
 
 
 def model_kind(spec: object) -> Kind | None:
-    """The kind of the model that ``load_model`` would make, without loading it; None where only loading can tell.
+    """The kind of the model that ``load_model`` would make, without loading it; None where only loading can
+    tell.
 
     Read off ``config.json`` for a folder, off the class for objects; a hub id is not looked up.
     """
@@ -136,7 +141,8 @@ def check_call(
     """Check a call of ``optimize`` before a model is loaded.
 
     Raises:
-        InputError: an empty split, a budget below one comparison, an unknown model, a prompt the model cannot read.
+        InputError: an empty split, a budget below one comparison, an unknown model, a prompt the model cannot
+            read.
     """
     for name in ("select", "test"):
         split_of(task, name)
@@ -147,7 +153,7 @@ def check_call(
             raise InputError(f"{what}: must be a whole number of at least {least} (got {value!r})")
     if workers > 1 and not isinstance(model, (str, os.PathLike)):
         raise InputError(
-            f"workers: {workers} workers each load the model by its name, but the model was given as an object",
+            f"workers: {workers} workers each load the model by its name, but it was given as an object",
             hint="give the model as a text (an id or a folder), or use workers=1",
         )
     check_model(model)
@@ -160,16 +166,18 @@ def check_call(
 def _check_floor(task: Task, unit: str, given: int, floor: int) -> None:
     if given < floor:
         raise BudgetError(
-            f"budget: {given:,} {unit} do not cover one full comparison: the manual prompt and one other on the "
-            f"{len(task.select)} select examples of task {task.name!r} take {floor:,}",
+            f"budget: {given:,} {unit} do not cover one full comparison: the manual prompt and one other on "
+            f"the {len(task.select)} select examples of task {task.name!r} take {floor:,}",
             hint=f"give at least {floor:,} {unit}, better {10 * floor:,}, or a smaller select split",
         )
 
 
 def check_floor(task: Task, model: Model, budget: Budget) -> None:
-    """Check, with the model's own count, that the budget covers the manual prompt and one other of its length.
+    """Check, with the model's own count, that the budget covers the manual prompt and one other of its
+    length.
 
-    Calibration asks one question more a prompt, and a model that is not deterministic is asked twice for its noise.
+    Calibration asks one question more a prompt, and a model that is not deterministic is asked twice for its
+    noise.
 
     Raises:
         BudgetError: it does not.
@@ -247,19 +255,35 @@ def fit_words(task: Task, space: SearchSpace, model: Model) -> tuple[SearchSpace
     for label, column in kept.items():
         if not column:
             raise LabelWordError(
-                f"search space {space.name!r}: model {model.name!r} cannot score its words for {label!r} ({listed})",
-                hint="give the space words of the model's vocabulary, or use a causal or encoder-decoder model",
+                f"search space {space.name!r}: model {model.name!r} cannot score its words for {label!r} "
+                f"({listed})",
+                hint="give it words of the model's vocabulary, or use a causal or encoder-decoder model",
             )
     slots = {**space.spec.slots, name: slot.model_copy(update={"map": kept})}
     fitted = dataclasses.replace(space, spec=space.spec.model_copy(update={"slots": slots}))
     return fitted, (f"label words left out of the search, since {model.name} cannot score them: {listed}",)
 
 
-def _can_score(model: ScoringModel, rendered: Rendered, word: str) -> bool:
+def _can_score(model: ScoringModel, rendered: Rendered, word: str, *, single_token: bool = False) -> bool:
     try:
-        model.check_answers(rendered, [word])
+        model.check_answers(rendered, [word], single_token=single_token)
     except LabelWordError:
         return False
+    return True
+
+
+def can_score(task: Task, model: Model, prompt: Prompt) -> bool:
+    """Whether the model can score the prompt's answers where the prompt puts them: a tokenizer may spell a
+    word with one token after a space and with two after a line break.
+    """
+    if not isinstance(model, ScoringModel):
+        return True
+    request = request_for(task, model, prompt, task.select[0])
+    if isinstance(request, LabelRequest):
+        return all(_can_score(model, request.rendered, word) for word in request.answers)
+    if isinstance(request, RankRequest):
+        some = sorted({example.target for example in task.select})[:_PROBED]
+        return all(_can_score(model, request.rendered, word, single_token=True) for word in some)
     return True
 
 
@@ -267,11 +291,11 @@ def _check_targets(task: Task, model: ScoringModel, prompt: Prompt) -> None:
     """Cloze targets must be words of the model's vocabulary."""
     targets = sorted({example.target for split in SPLITS for example in split_of(task, split)})
     rendered = prompt.render(task.select[0].fields)
-    bad = [target for target in targets if not _can_score(model, rendered, target)]
+    bad = [target for target in targets if not _can_score(model, rendered, target, single_token=True)]
     if bad:
         raise LabelWordError(
-            f"task {task.name!r}: {len(bad)} of {len(targets)} answers are no single word of model {model.name!r}'s "
-            f"vocabulary, such as {', '.join(repr(word) for word in bad[:5])}",
+            f"task {task.name!r}: {len(bad)} of {len(targets)} answers are no single word of model "
+            f"{model.name!r}'s vocabulary, such as {', '.join(repr(word) for word in bad[:5])}",
             hint="keep the rows it can answer with task.only_targets(words), or set candidates: targets",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,11 @@ from autoprompt.exporters import FORMAT, write_prompt
 from autoprompt.metrics import METRICS, mean
 from autoprompt.prompt import Prompt
 from autoprompt.statistics import Estimate, Paired, bootstrap_set, estimate, paired, paired_set
-from autoprompt.study import Status, Trial
+from autoprompt.study import Status, Trial, write_atomically
 from autoprompt.task import Example, Task
+
+FINISHED: tuple[Status, ...] = ("complete", "budget")
+"""The statuses of runs that were brought to their end."""
 
 
 def estimate_on(task: Task, examples: Sequence[Example], scored: Scored) -> Estimate:
@@ -134,7 +138,8 @@ class Result:
         if self.test is None:
             return f"no verdict: the run is {self.status} and test was not touched"
         if self.candidate.key == self.seed_prompt.key:
-            return f"no prompt beat the manual one on select: the manual prompt is returned (n={self.test.best.n})"
+            n = self.test.best.n
+            return f"no prompt beat the manual one on select: the manual prompt is returned (n={n})"
         pair = self.test.paired
         figures = (
             f"{100 * pair.difference:+.1f} points, 95 % interval "
@@ -149,7 +154,8 @@ class Result:
         if math.isnan(self.seed_select):
             test = "not measured: the run ended before the manual prompt was scored"
         elif self.test is None:
-            test = f"select {100 * self.best_select:.1f} (manual prompt {100 * self.seed_select:.1f}); test not touched"
+            on_select = f"{100 * self.best_select:.1f} (manual prompt {100 * self.seed_select:.1f})"
+            test = f"select {on_select}; test not touched"
         else:
             test = f"{_figures(self.test.best)}, manual prompt {_figures(self.test.seed)}"
         where = f" · saved in {self.folder}" if self.folder else ""
@@ -159,7 +165,8 @@ class Result:
                 f"prompt    {_one_line(self.candidate)}",
                 f"test      {header['metric']} {test}",
                 f"verdict   {self.verdict}",
-                f"spent     {spent.calls:,} of {header['budget']}, {spent.tokens:,} tokens, {spent.seconds:.1f} s"
+                f"spent     {spent.calls:,} of {header['budget']}, {spent.tokens:,} tokens, "
+                f"{spent.seconds:.1f} s"
                 f" · test {self.measured.calls:,} calls, {self.measured.seconds:.1f} s",
                 f"run       {self.status} · {tried} prompts on {header['select_size']} select rows of "
                 f"{header['task']} with {header['model']}, {self.chosen}{where}",
@@ -210,9 +217,24 @@ class Result:
             }
         return document
 
+    def keep(self) -> None:
+        """Write ``result.json`` and the best prompt into the run folder, where there is one.
+
+        A replay that was interrupted leaves what a finished run has written.
+        """
+        if self.folder is None:
+            return
+        path = self.folder / "result.json"
+        if self.status in FINISHED:
+            self.save(self.folder / "best_prompt.txt")
+        elif path.is_file() and json.loads(path.read_text("utf-8"))["status"] in FINISHED:
+            return
+        text = json.dumps(self.document(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(path, text + "\n")
+
     def save(self, path: str | Path) -> list[Path]:
-        """Write the best prompt; the ending decides the form (``.txt`` with a ``.json`` beside it, ``.jinja``, ``.json``,
-        ``.messages.json``). Returns the files written.
+        """Write the best prompt; the ending decides the form (``.txt`` with a ``.json`` beside it,
+        ``.jinja``, ``.json``, ``.messages.json``). Returns the files written.
         """
         return write_prompt(path, self.document())
 

@@ -1,9 +1,9 @@
 """The run folder: what was asked for, every trial, and how the run stands.
 
-``study.json`` is the header (the identity of the run), ``trials.jsonl`` the log (one line a scored prompt, appended and
-synced; a torn last line is tolerated), ``answers.db`` the cache. All but the cache are readable with ``jq``. Opening
-the folder again with the same header resumes it: the strategy replays through the cache, and what is already in the log
-is checked instead of written twice.
+``study.json`` is the header (the identity of the run), ``trials.jsonl`` the log (one line a scored prompt,
+appended and synced; a torn last line is tolerated), ``answers.db`` the cache. All but the cache are readable
+with ``jq``. Opening the folder again with the same header resumes it: the strategy replays through the cache,
+and what is already in the log is checked instead of written twice.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from autoprompt.prompt import Prompt
 from autoprompt.task import Example
 
 Status = Literal["complete", "budget", "interrupted", "failed"]
-"""complete: the strategy had no more questions. budget: it was spent. interrupted: stopped from outside, can be
-resumed. failed: the model failed; no winner is declared."""
+"""complete: the strategy had no more questions. budget: it was spent. interrupted: stopped from outside, can
+be resumed. failed: the model failed; no winner is declared."""
 
 HEADER, LOG, ANSWERS, LOCK = "study.json", "trials.jsonl", "answers.db", ".lock"
 DERIVED = frozenset(("metric", "select_size", "answer_read_as", "model_kind"))
@@ -183,7 +183,8 @@ class Study:
 
     def _forget(self, number: int) -> None:
         """Drop the logged lines from ``number`` on: what was lost in the cache came out differently."""
-        assert self.folder is not None and self._log is not None
+        assert self.folder is not None
+        assert self._log is not None
         self._log.close()
         self._logged = self._logged[:number]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._logged)
@@ -193,9 +194,10 @@ class Study:
     def best(self) -> Trial | None:
         """The best complete trial; None before there is one.
 
-        Highest score that is sure, then fewest missing answers, lowest loss, fewest tokens, first asked. Missing
-        answers count as wrong here and only here: means over different examples do not compare, and a prompt must
-        not win by losing its hard examples. The score that is shown stays the mean of the answers that are there.
+        Highest score that is sure, then fewest missing answers, lowest loss, fewest tokens, first asked.
+        Missing answers count as wrong here and only here: means over different examples do not compare, and a
+        prompt must not win by losing its hard examples. The score that is shown stays the mean of the answers
+        that are there.
         """
         return self._best
 
@@ -254,7 +256,8 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_log(path: Path, *, repair: bool = False) -> list[dict[str, Any]]:
-    """Read trials up to the first line that is torn or broken; what is left out is cut off the file if ``repair``.
+    """Read trials up to the first line that is torn or broken; what is left out is cut off the file if
+    ``repair``.
 
     Nothing is lost by that: a resumed run writes the same lines again.
     """

@@ -1,8 +1,8 @@
 """One round over several worker processes, through joblib.
 
-The batches are cut before they are handed out, so the number of workers changes how long a round takes and not what is
-asked of the model. joblib's own context manager chooses where the workers live: loky processes here by default,
-or ``with joblib.parallel_config("dask"):`` / ``"ray"`` around the call.
+The batches are cut before they are handed out, so the number of workers changes how long a round takes and
+not what is asked of the model. joblib's own context manager chooses where the workers live: loky processes
+here by default, or ``with joblib.parallel_config("dask"):`` / ``"ray"`` around the call.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def answer_batches(
 
     Args:
         model: the model in this process.
-        source: what the user gave as the model; workers load their own from it, so for ``workers > 1`` it must be a
-            text.
+        source: what the user gave as the model; workers load their own from it, so for ``workers > 1`` it
+            must be a text.
         batches: the requests, batch by batch.
         workers: number of processes; 1 stays in this one.
     """
@@ -35,7 +35,7 @@ def answer_batches(
         return
     if not isinstance(source, str):
         raise InputError(
-            f"workers: {workers} workers each load the model by its name, but the model was given as an object",
+            f"workers: {workers} workers each load the model by its name, but it was given as an object",
             hint="give the model as a text (an id or a folder), or use workers=1",
         )
     import joblib

@@ -1,6 +1,7 @@
 """Manual prompt, random search and TPE at equal calls, on real 16-shot data and several models.
 
     python examples/few_shot_table.py                       # all models and tasks; an hour or two on two cores
+    python examples/few_shot_table.py --demonstrations      # prompts may hold examples; several times as long
     python examples/few_shot_table.py --models bundled:masked --tasks sst-2 --seeds 2 --prompts 20
     python examples/few_shot_table.py --report              # print the table of what has been run so far
 
@@ -13,6 +14,7 @@ of them where there are more (one fixed subset).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 from collections.abc import Sequence
@@ -35,6 +37,7 @@ from autoprompt.prompt import Rendered
 SEEDS = ("16-100", "16-13", "16-21", "16-42", "16-87")
 STRATEGIES = ("random_search", "tpe")
 TEST_ROWS = 2000
+FEWEST_FACTS = 20
 TOPICS = {"World": "world", "Sports": "sports", "Business": "business", "Sci/Tech": "technology"}
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
@@ -62,9 +65,11 @@ class Remembering:
         """As the model."""
         return self._model.batches(requests)
 
-    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
+    def check_answers(
+        self, rendered: Rendered, answers: Sequence[str], *, single_token: bool = False
+    ) -> None:
         """As the model."""
-        self._model.check_answers(rendered, answers)
+        self._model.check_answers(rendered, answers, single_token=single_token)
 
     def logprobs(self, requests: Sequence[LabelRequest]) -> list[LabelReply | Failure]:
         """As the model, each question once."""
@@ -103,12 +108,18 @@ def few_shot_task(name: str, seed: str) -> autoprompt.Task:
         words = {"negative": ("terrible",), "positive": ("great",)}
         prompt, space = "{{ text }} It was {{ answer }}.", "sentiment"
     return autoprompt.Task.from_rows(
-        splits, name=f"{name}-{seed}", kind="classification", target="label", words=words, prompt=prompt, space=space
+        splits,
+        name=f"{name}-{seed}",
+        kind="classification",
+        target="label",
+        words=words,
+        prompt=prompt,
+        space=space,
     )
 
 
-def fact_task(relation: str, model: ScoringModel) -> autoprompt.Task:
-    """One T-REx relation, of the rows whose object is a single word of the model's vocabulary."""
+def fact_task(relation: str, model: ScoringModel) -> autoprompt.Task | None:
+    """One T-REx relation, of the rows whose object is a single word of the model's vocabulary; None if few are."""
     folder = DATA / "facts" / relation
     meta = json.loads((folder / "meta.json").read_text("utf-8"))
     prompt = meta["template"].replace("[X]", "{{ subject }}").replace("[Y]", "{{ answer }}")
@@ -117,11 +128,15 @@ def fact_task(relation: str, model: ScoringModel) -> autoprompt.Task:
     for role, file in (("train", "train"), ("select", "dev"), ("test", "test")):
         path = folder / f"{file}.jsonl"
         if path.is_file():
-            splits[role] = [row for row in rows(path, "subject", "object") if _is_word(model, rendered, row["object"])]
+            splits[role] = [
+                row for row in rows(path, "subject", "object") if _is_word(model, rendered, row["object"])
+            ]
     if "test" not in splits:  # the relation was published without one: the second half of train
         half = len(splits["train"]) // 2
         splits["test"] = splits["train"][half:]
         splits["train"] = splits["train"][:half]
+    if min(len(part) for part in splits.values()) < FEWEST_FACTS:
+        return None
     return autoprompt.Task.from_rows(
         splits, name=f"facts-{relation}", kind="cloze", target="object", prompt=prompt, space="fact"
     )
@@ -129,10 +144,21 @@ def fact_task(relation: str, model: ScoringModel) -> autoprompt.Task:
 
 def _is_word(model: ScoringModel, rendered: Rendered, word: str) -> bool:
     try:
-        model.check_answers(rendered, [word])
+        model.check_answers(rendered, [word], single_token=True)
     except LabelWordError:
         return False
     return True
+
+
+def zero_shot(space: autoprompt.SearchSpace) -> autoprompt.SearchSpace:
+    """The same space without demonstrations."""
+    slots = {
+        name: slot.model_copy(update={"pick": slot.pick.model_copy(update={"k": (0,)})})
+        if slot.pick
+        else slot
+        for name, slot in space.slots.items()
+    }
+    return dataclasses.replace(space, spec=space.spec.model_copy(update={"slots": slots}))
 
 
 def run_model(name: str, args: argparse.Namespace) -> None:
@@ -143,14 +169,28 @@ def run_model(name: str, args: argparse.Namespace) -> None:
     short = name.rstrip("/").rpartition("/")[2].replace(":", "-")
     for task_name in args.tasks:
         for number, seed in enumerate(SEEDS[: args.seeds]):
-            if task_name.startswith("P"):
-                task = fact_task(task_name, loaded)
-            else:
-                task = few_shot_task(task_name, seed)
+            task = (
+                fact_task(task_name, loaded) if task_name.startswith("P") else few_shot_task(task_name, seed)
+            )
+            if task is None:
+                print(
+                    f"{short:28} {task_name:8} has fewer than {FEWEST_FACTS} answers that are words of this model"
+                )
+                break
+            assert task.space is not None
+            space = autoprompt.SearchSpace.load(task.space)
             for strategy in STRATEGIES:
                 folder = args.runs / short / f"{task_name}-{seed}-{strategy}"
                 calls = args.prompts * len(task.select)
-                result = autoprompt.optimize(task, model, calls, strategy=strategy, seed=number, run_dir=folder)
+                result = autoprompt.optimize(
+                    task,
+                    model,
+                    calls,
+                    space=space if args.demonstrations else zero_shot(space),
+                    strategy=strategy,
+                    seed=number,
+                    run_dir=folder,
+                )
                 assert result.test is not None
                 print(
                     f"{short:28} {task_name:8} {seed:7} {strategy:14} manual {100 * result.test.seed.value:5.1f} "
@@ -173,7 +213,9 @@ def report(runs: Path) -> str:
     lines = ["| model | task | manual | random search | tpe | seeds |", "|---|---|---|---|---|---|"]
     for (model, task), cell in cells.items():
         found = [_mean_sd(cell.get(name, [])) for name in STRATEGIES]
-        lines.append(f"| {model} | {task} | {cell['manual'][0]:.1f} | {' | '.join(found)} | {len(cell['manual']) // 2} |")
+        lines.append(
+            f"| {model} | {task} | {cell['manual'][0]:.1f} | {' | '.join(found)} | {len(cell['manual']) // 2} |"
+        )
     return "\n".join(lines)
 
 
@@ -186,12 +228,17 @@ def _mean_sd(values: Sequence[float]) -> str:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    local = [str(path.parent) for path in sorted(MODELS.glob("*/config.json")) if "bart" not in path.parent.name]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    local = [
+        str(path.parent) for path in sorted(MODELS.glob("*/config.json")) if "bart" not in path.parent.name
+    ]
     parser.add_argument("--models", nargs="+", default=["bundled:masked", "bundled:causal", *local])
     parser.add_argument("--tasks", nargs="+", default=["sst-2", "agnews", "P17"])
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--prompts", type=int, default=50, help="full evaluations on select per search")
+    parser.add_argument("--demonstrations", action="store_true", help="let prompts hold examples")
     parser.add_argument("--runs", type=Path, default=Path("runs/few-shot"))
     parser.add_argument("--report", action="store_true", help="only print the table of what has been run")
     args = parser.parse_args()

@@ -9,7 +9,12 @@ import autoprompt
 
 PRAISE = ("fast", "friendly", "excellent", "wonderful", "perfect", "clean")
 BLAME = ("slow", "rude", "broken", "terrible", "dirty", "disappointing")
-THINGS = ("The reply to ticket {n} was", "In case {n} the technician was", "Order {n} was", "Our call number {n} was")
+THINGS = (
+    "The reply to ticket {n} was",
+    "In case {n} the technician was",
+    "Order {n} was",
+    "Our call number {n} was",
+)
 
 
 def main() -> None:
@@ -36,7 +41,10 @@ def main() -> None:
             "slots": {
                 "instruction": {"optional": ["Judge the feeling of this review.", "Read the review."]},
                 "cue": {"one_of": ["Maybe", "Overall it was", "Sentiment:", "My opinion:"]},
-                "words": {"map": {"praise": ["good", "great", "happy"], "blame": ["bad", "awful", "sad"]}, "tied": True},
+                "words": {
+                    "map": {"praise": ["good", "great", "happy"], "blame": ["bad", "awful", "sad"]},
+                    "tied": True,
+                },
             },
         }
     )

@@ -1,6 +1,6 @@
 """The shortest use: search for a better prompt, read the report, save the prompt.
 
-    python examples/quickstart.py
+python examples/quickstart.py
 """
 
 import autoprompt

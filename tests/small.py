@@ -76,7 +76,9 @@ class Spy:
     def ranks(self, requests: Sequence[RankRequest]) -> list[RankReply | Failure]:
         return [RankReply(-1.0, 2, "word", 3) for _ in requests]
 
-    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
+    def check_answers(
+        self, rendered: Rendered, answers: Sequence[str], *, single_token: bool = False
+    ) -> None:
         """Every answer can be scored."""
 
     def _label(self, request: LabelRequest) -> LabelReply | Failure:
@@ -84,6 +86,8 @@ class Spy:
         self.asked.append(text)
         if self.fails is not None and self.fails(text):
             return Failure(f"no answer for {text!r}")
-        draws = [hashlib.sha256(f"{text}{answer}".encode()).digest()[0] / 256 + 0.01 for answer in request.answers]
+        draws = [
+            hashlib.sha256(f"{text}{answer}".encode()).digest()[0] / 256 + 0.01 for answer in request.answers
+        ]
         total = sum(draws) + 1
         return LabelReply(tuple(math.log(draw / total) for draw in draws), len(text.split()))

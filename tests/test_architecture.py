@@ -60,7 +60,9 @@ def imports_of(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found += [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "autoprompt" else []
+            found += (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "autoprompt" else []
+            )
             found.append(node.module or "")
     return found
 
@@ -75,7 +77,9 @@ def test_imports_go_down_only(path: Path) -> None:
         if parts[0] != "autoprompt" or len(parts) == 1 or parts[1] == "__version__":
             continue
         other, other_name = floor_of(PACKAGE / parts[1])
-        assert other < number or other_name == name, f"{path.name} ({name}) imports {imported}, which is not below it"
+        assert other < number or other_name == name, (
+            f"{path.name} ({name}) imports {imported}, which is not below it"
+        )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

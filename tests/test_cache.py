@@ -7,13 +7,22 @@ import pytest
 
 from autoprompt.cache import Cache, question_key
 from autoprompt.errors import InputError
-from autoprompt.models import Failure, LabelReply, LabelRequest, RankReply, RankRequest, Reply, TextReply, TextRequest
+from autoprompt.models import (
+    Failure,
+    LabelReply,
+    LabelRequest,
+    RankReply,
+    RankRequest,
+    Reply,
+    TextReply,
+    TextRequest,
+)
 from autoprompt.prompt import Piece, Prompt, Rendered
 
 REPLIES: dict[str, Reply] = {
     "a": LabelReply((-0.1, -2.5), 7, 1),
     "b": RankReply(-3.25, 4, "París", 9),
-    "c": TextReply("two\nlines \u2028 \"x\"", 5),
+    "c": TextReply('two\nlines \u2028 "x"', 5),
 }
 
 
@@ -89,7 +98,13 @@ def test_a_file_that_cannot_be_opened_is_not_called_broken(tmp_path: Path) -> No
 
 def test_the_key_holds_all_that_the_answer_depends_on() -> None:
     rendered = Prompt("{{ text }} was {{ answer }}.").render({"text": "it"})
-    moved = Rendered((Piece("it", True), Piece(" was ."),), ())
+    moved = Rendered(
+        (
+            Piece("it", True),
+            Piece(" was ."),
+        ),
+        (),
+    )
     plain = Rendered((Piece("it was "),), (Piece("."),))
     base = LabelRequest(rendered, ("good", "bad"))
     keys = [

@@ -14,7 +14,15 @@ from autoprompt.grading import (
     parse_answer,
     request_for,
 )
-from autoprompt.models import Failure, LabelReply, LabelRequest, RankReply, RankRequest, TextReply, TextRequest
+from autoprompt.models import (
+    Failure,
+    LabelReply,
+    LabelRequest,
+    RankReply,
+    RankRequest,
+    TextReply,
+    TextRequest,
+)
 from autoprompt.models.function import FunctionModel
 from autoprompt.models.toy import ToyModel
 from autoprompt.task import Example, Task
@@ -107,7 +115,9 @@ def test_cloze(metric: str, score: float) -> None:
 
 def test_generation() -> None:
     data = [{"q": f"q{i}", "answer": f"the Answer {i}", "all": [f"the Answer {i}", "so"]} for i in range(12)]
-    task = Task.from_rows(data, kind="generation", target="answer", references="all", fields=["q"], max_tokens=9)
+    task = Task.from_rows(
+        data, kind="generation", target="answer", references="all", fields=["q"], max_tokens=9
+    )
     example = task.select[0]
     request = request_for(task, ToyModel(), task.seed_prompt, example)
     assert isinstance(request, TextRequest)

@@ -57,5 +57,7 @@ def test_a_wheel_finds_what_ships(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", ["import autoprompt", "import autoprompt.cli", "import autoprompt.catalog"])
 def test_light_imports_stay_light(code: str, tmp_path: Path) -> None:
     heavy = ("torch", "transformers", "datasets", "optuna", "sklearn", "scipy", "pandas", "joblib")
-    out = run(f"{code}; print([name for name in {heavy!r} if name in sys.modules])", path=ROOT, folder=tmp_path)
+    out = run(
+        f"{code}; print([name for name in {heavy!r} if name in sys.modules])", path=ROOT, folder=tmp_path
+    )
     assert out.strip() == "[]"

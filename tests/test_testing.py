@@ -223,7 +223,9 @@ class Scorer:
     def ranks(self, requests: Sequence[RankRequest]) -> list[RankReply | Failure]:
         return [RankReply(-1.0, 0 if self.fault == "rank" else 1, "good", 1) for _ in requests]
 
-    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
+    def check_answers(
+        self, rendered: Rendered, answers: Sequence[str], *, single_token: bool = False
+    ) -> None:
         return None
 
 

@@ -1,7 +1,7 @@
 """What a model must be able to do, as protocols, and ``load_model`` that makes one from what the user gave.
 
-A model answers requests about rendered text. It knows nothing of tasks, prompts' slots, budgets or caches. How open it
-is decides which protocol it meets; the check is ``isinstance``:
+A model answers requests about rendered text. It knows nothing of tasks, prompts' slots, budgets or caches.
+How open it is decides which protocol it meets; the check is ``isinstance``:
 
 - ``Model``: has an identity and counts tokens.
 - ``CompletingModel``: continues a text (causal, encoder-decoder, servers, plain functions).
@@ -25,8 +25,8 @@ Kind = Literal["masked", "causal", "seq2seq", "text"]
 class LabelRequest:
     """log P(answer | text) for each of C answers at the answer place.
 
-    Answers are bare words or phrases without surrounding spaces; the model applies its tokenizer's leading-space rule:
-    trailing spaces of the text before the answer place move to the front of the answer.
+    Answers are bare words or phrases without surrounding spaces; the model applies its tokenizer's
+    leading-space rule: trailing spaces of the text before the answer place move to the front of the answer.
     """
 
     rendered: Rendered
@@ -47,7 +47,9 @@ class RankRequest:
 
 @dataclass(frozen=True)
 class TextRequest:
-    """Continue the text greedily, up to ``max_tokens`` new tokens or the first stop string (which is cut off)."""
+    """Continue the text greedily, up to ``max_tokens`` new tokens or the first stop string (which is cut
+    off).
+    """
 
     rendered: Rendered
     max_tokens: int
@@ -59,7 +61,9 @@ Request = LabelRequest | RankRequest | TextRequest
 
 @dataclass(frozen=True)
 class LabelReply:
-    """``log_probs``: [C] nats. ``tokens``: read by the model. ``shortened``: tokens cut from the example's fields."""
+    """``log_probs``: [C] nats. ``tokens``: read by the model. ``shortened``: tokens cut from the example's
+    fields.
+    """
 
     log_probs: tuple[float, ...]
     tokens: int
@@ -98,29 +102,41 @@ Reply = LabelReply | RankReply | TextReply | Failure
 
 @runtime_checkable
 class Model(Protocol):
-    """Identity and cost. ``name``: as the user knows it. ``fingerprint``: hash of what it is (weights or revision,
-    tokenizer, dtype, chat template, settings), never of a path. ``deterministic``: whether asking twice gives the same
-    answer. ``max_length``: tokens that fit, None where unbounded.
-    """
+    """Identity and cost."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As the user knows it."""
+        ...
+
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> Kind:
+        """How it reads."""
+        ...
+
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Hash of what it is (weights or revision, tokenizer, dtype, chat template, settings), never of a
+        path."""
+        ...
+
     @property
-    def deterministic(self) -> bool: ...
+    def deterministic(self) -> bool:
+        """Whether asking twice gives the same answer."""
+        ...
+
     @property
-    def max_length(self) -> int | None: ...
+    def max_length(self) -> int | None:
+        """Tokens that fit; None where unbounded."""
+        ...
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
         """Tokens the model will read for each request, after shortening, padding not counted."""
         ...
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Split the requests (given by index) into batches to run one after another: sorted by length, sized by
-        tokens. Depends on nothing but the requests and the model's settings.
+        """Split the requests (given by index) into batches to run one after another: sorted by length, sized
+        by tokens. Depends on nothing but the requests and the model's settings.
         """
         ...
 
@@ -146,9 +162,12 @@ class ScoringModel(Model, Protocol):
         """One reply a request, in order."""
         ...
 
-    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
-        """Raise LabelWordError for the first answer that cannot be scored at this answer place (a masked model
-        scores single tokens), naming single-token alternatives.
+    def check_answers(
+        self, rendered: Rendered, answers: Sequence[str], *, single_token: bool = False
+    ) -> None:
+        """Raise LabelWordError for the first answer that cannot be scored at this answer place (a masked
+        model scores single tokens; ``single_token``: so does every model that is to rank it), naming
+        single-token alternatives.
         """
         ...
 

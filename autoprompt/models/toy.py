@@ -108,7 +108,9 @@ class ToyModel:
             replies.append(TextReply(cut_at_stop(best, request.stop), tokens))
         return replies
 
-    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
+    def check_answers(
+        self, rendered: Rendered, answers: Sequence[str], *, single_token: bool = False
+    ) -> None:
         """Raise LabelWordError for an answer without a word in it."""
         for answer in answers:
             if not _TOKEN.findall(answer):

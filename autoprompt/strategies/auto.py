@@ -1,15 +1,16 @@
 """Auto: the strategy that fits the size of the space, the budget and the number of examples.
 
-Measured on planted tasks (5 slots of 4 options, pair effects half as large as single ones, worst prompt 50
-%, best 90 %), as points of true accuracy that the winner stays below the best prompt of the space:
+Measured on planted tasks (5 slots of 4 options, pair effects half as large as single ones, accuracies from
+50 % to 90 %), as points of true accuracy that the winner stays below the best prompt; columns are
+budgets in full measurements of N examples:
 
-    N = 64, means of 10 tasks; budget in full measurements     15    25    35    50     (s.e. 0.9 to 1.8)
-    random_search                                             9.0   7.8   7.8   7.0
-    tpe                                                       9.1   4.3   4.9   3.8
+    N = 64, means of 10 tasks, s.e. 0.8 to 1.8             15    25    35    50
+    random_search                                         9.0   7.8   7.8   7.0
+    tpe                                                   9.1   4.3   4.9   3.8
 
-    N = 128, means of 30 tasks; budget in full measurements    10    20    30    40    80     (s.e. 0.5 to
-    0.9) random_search                                             9.3   7.4   6.8   5.9   4.8 racing over
-    random_search                                 9.3   7.3   6.9   5.7   3.4
+    N = 128, means of 30 tasks, s.e. 0.5 to 0.9            10    20    30    40    80
+    random_search                                         9.3   7.4   6.8   5.9   4.8
+    racing over random_search (waves of 8)                9.3   7.3   6.9   5.7   3.4
 
 So tpe is taken from twice its start-up on, and racing with it: racing costs nothing in small budgets and
 gains in larger ones. Racing over tpe itself was not measured over as many tasks.
@@ -72,7 +73,7 @@ def choose(size: float, examples: int, calls: int | None) -> tuple[Strategy, str
     if affordable is not None and affordable < 2 * TPE().startup:
         return (
             RandomSearch(),
-            f"random_search: the budget pays for {affordable} full measurements, too few for a model of the space",
+            f"random_search: the budget pays for {affordable} full measurements, too few to model the space",
         )
     pays = "not in calls" if affordable is None else f"enough for {affordable} full measurements"
     if examples >= RACING_FROM:

@@ -1,10 +1,8 @@
-"""What Hugging Face models do at the edges: long texts, chat, words that do not fit, identity, failures."""
+"""What Hugging Face models do at the edges: long texts, chat, words that do not fit, failures."""
 
 from __future__ import annotations
 
 import copy
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +12,7 @@ from tokenizers import pre_tokenizers
 
 from autoprompt.errors import InputError, LabelWordError, MissingCapability, ModelError, TemplateError
 from autoprompt.models import (
-    CompletingModel,
     Failure,
-    LabelReply,
     LabelRequest,
     RankReply,
     RankRequest,
@@ -28,26 +24,14 @@ from autoprompt.models.hf.loading import load_pair
 from autoprompt.models.hf.settings import Settings
 from autoprompt.models.load import load_model
 from autoprompt.prompt import Piece, Rendered
-from tests.models.tiny import make_config, make_model, make_tokenizer, shared_model
+from tests.models.tiny import LONG, make_config, make_model, make_tokenizer, one, prompt
 
-LONG = "the film was great and the people loved it, " * 8
 TEMPLATE = "{% for message in messages %}User: {{ message['content'] }}\n{% endfor %}Bot:"
-
-
-def prompt(field: str, before: str = "Review: ", ending: str = " It was ", after: str = "") -> Rendered:
-    pieces = (Piece(before), Piece(field, is_field=True), Piece(ending))
-    return Rendered(tuple(piece for piece in pieces if piece.text), (Piece(after),) if after else ())
 
 
 def scoring(architecture: str, settings: Settings | None = None) -> Any:
     model, tokenizer = make_model(architecture)
     return load_pair(model, tokenizer, settings or Settings())
-
-
-def one(model: Any, rendered: Rendered, *answers: str) -> LabelReply:
-    (reply,) = model.logprobs([LabelRequest(rendered, answers)])
-    assert isinstance(reply, LabelReply), reply
-    return reply
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta", "albert", "bart", "t5"])
@@ -219,6 +203,9 @@ def test_ranks_want_single_tokens() -> None:
         (reply,) = scoring(architecture).ranks([RankRequest(prompt("the film"), "goodly")])
         assert isinstance(reply, Failure)
         assert "goodly" in reply.message
+        with pytest.raises(LabelWordError, match="goodly"):
+            scoring(architecture).check_answers(prompt("the film"), ["good", "goodly"], single_token=True)
+    scoring("gpt2").check_answers(prompt("the film"), ["goodly"])
     (reply,) = scoring("gpt2").ranks([RankRequest(prompt("the film"), "good", among=("goodly badly",))])
     assert isinstance(reply, Failure)
 
@@ -331,185 +318,3 @@ def test_stop_strings_and_token_limits() -> None:
     assert isinstance(nothing, TextReply)
     assert nothing.text == ""
     assert model.complete([]) == model.logprobs([]) == model.batches([]) == []
-
-
-class TestIdentity:
-    def test_equal_content_has_one_fingerprint(self) -> None:
-        model, tokenizer = make_model("gpt2")
-        first = load_model((model, tokenizer))
-        tokenizer(["a", "b b"], padding=False, truncation=True, max_length=4)  # leaves state in the tokenizer
-        second = load_model((copy.deepcopy(model), copy.deepcopy(tokenizer)))
-        assert first.fingerprint == second.fingerprint
-
-    def test_what_changes_scores_changes_the_fingerprint(self) -> None:
-        model, tokenizer = make_model("gpt2")
-        other = copy.deepcopy(model)
-        with torch.no_grad():
-            other.transformer.wte.weight[3, 3] += 1e-3
-        words = copy.deepcopy(tokenizer)
-        words.add_tokens(["greatest"])
-        activation = copy.deepcopy(model)
-        activation.config.activation_function = "relu"
-        variants = [
-            load_model((model, tokenizer)),
-            load_model((other, tokenizer)),
-            load_model((model, words)),
-            load_model((activation, tokenizer)),
-            load_pair(model, tokenizer, Settings(max_length=50)),
-            load_pair(copy.deepcopy(model).to(torch.bfloat16), tokenizer, Settings()),
-        ]
-        assert len({variant.fingerprint for variant in variants}) == len(variants)
-
-    def test_a_folder_is_its_content_not_its_path(self, tmp_path: Path) -> None:
-        model, tokenizer = make_model("gpt2")
-        model.save_pretrained(tmp_path / "one")
-        tokenizer.save_pretrained(tmp_path / "one")
-        shutil.copytree(tmp_path / "one", tmp_path / "two")
-        one_, two = load_model(str(tmp_path / "one")), load_model(tmp_path / "two")
-        assert one_.fingerprint == two.fingerprint
-        assert one_.fingerprint != load_model(f"{tmp_path / 'one'}?dtype=bfloat16").fingerprint
-        with torch.no_grad():
-            changed = copy.deepcopy(model)
-            changed.transformer.wte.weight[3, 3] += 1e-3
-        changed.save_pretrained(tmp_path / "two")
-        assert load_model(tmp_path / "two").fingerprint != one_.fingerprint
-        expected = one(load_model((model, tokenizer)), prompt("the film"), "good")
-        assert one(one_, prompt("the film"), "good").log_probs == pytest.approx(expected.log_probs, abs=1e-5)
-
-
-class TestLoading:
-    def save(self, folder: Path, model: Any, tokenizer: Any) -> str:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        return str(folder)
-
-    def test_the_class_follows_the_architecture(self, tmp_path: Path) -> None:
-        for architecture, kind in (
-            ("bert", "masked"),
-            ("opt", "causal"),
-            ("bart", "seq2seq"),
-            ("t5", "seq2seq"),
-        ):
-            folder = self.save(tmp_path / architecture, *make_model(architecture))
-            model = load_model(folder)
-            assert model.kind == kind
-            assert isinstance(model, CompletingModel) == (kind != "masked")
-
-    def test_a_checkpoint_without_a_head_is_refused(self, tmp_path: Path) -> None:
-        model, tokenizer = make_model("bert")
-        headless = self.save(tmp_path / "a", model.bert, tokenizer)
-        with pytest.raises(ModelError, match="BertModel has no language-model head"):
-            load_model(headless)
-        folder = tmp_path / "b"
-        self.save(folder, model.bert, tokenizer)
-        config = (folder / "config.json").read_text().replace("BertModel", "BertForMaskedLM")
-        (folder / "config.json").write_text(config)
-        with pytest.raises(ModelError, match="weights are missing"):
-            load_model(str(folder))
-
-    def test_what_cannot_be_read_is_one_line(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        folder = self.save(tmp_path / "a", *make_model("gpt2"))
-        (tmp_path / "a" / "model.safetensors").write_bytes(b"nothing of the kind")
-        with pytest.raises(ModelError, match="cannot load its weights"):
-            load_model(folder)
-        with pytest.raises(ModelError, match="cannot load its configuration") as caught:
-            load_model("nobody/no-such-model")
-        assert "HF_HUB_OFFLINE" in str(caught.value)
-        assert caught.value.__cause__ is None
-        assert "".join(capfd.readouterr()) == ""
-
-    def test_pickled_weights_need_the_users_word(self, tmp_path: Path) -> None:
-        model, tokenizer = make_model("gpt2")
-        self.save(tmp_path, model, tokenizer)
-        (tmp_path / "model.safetensors").unlink()
-        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-        with pytest.raises(InputError, match="allow_bin"):
-            load_model(tmp_path)
-        loaded = load_model(f"{tmp_path}?allow_bin")
-        expected = one(load_model((model, tokenizer)), prompt("x"), "good")
-        assert one(loaded, prompt("x"), "good").log_probs == pytest.approx(expected.log_probs, abs=1e-5)
-
-    def test_pairs_are_checked(self) -> None:
-        model, tokenizer = make_model("gpt2")
-        with pytest.raises(InputError, match=r"got \(tokenizer, model\)"):
-            load_model((tokenizer, model))
-        with pytest.raises(InputError, match="needs its tokenizer"):
-            load_model(model)
-        with pytest.raises(ModelError, match="no language-model head"):
-            load_model((make_model("bert")[0].bert, make_model("bert")[1]))
-
-
-class TestRealWeights:
-    def test_stories_know_how_stories_go_on(self) -> None:
-        model = load_model(f"{shared_model('stories3m')}")
-        sad = prompt("She lost her doll and cried.", "Lily was a little girl. ", " She was very ")
-        happy = prompt("She got a new doll and smiled.", "Lily was a little girl. ", " She was very ")
-        for rendered, right in ((sad, 1), (happy, 0)):
-            values = one(model, rendered, "happy", "sad").log_probs
-            assert values[right] > values[1 - right]
-        assert isinstance(model, CompletingModel)
-        (reply,) = model.complete([TextRequest(prompt("", "", "Once upon a time, there was a little"), 8)])
-        assert isinstance(reply, TextReply)
-        assert reply.text.startswith(" girl")
-
-    def test_chat(self) -> None:
-        folder = shared_model("tinystories-instruct-3m-chat")
-        model = load_model(str(folder))
-        assert model.max_length == 256
-        has_template = bool(transformers.AutoTokenizer.from_pretrained(folder).chat_template)
-        if has_template:
-            assert load_model(f"{folder}?chat").fingerprint != model.fingerprint
-        else:
-            with pytest.raises(InputError, match="no chat template"):
-                load_model(f"{folder}?chat")
-
-    def test_tokens_that_end_in_a_space_are_scored_whole(self) -> None:
-        """Its tokenizer has tokens such as "was ": the answer's tokens begin before the answer does."""
-        folder = shared_model("tinystories-656k")
-        ours: Any = load_model(str(folder))
-        model, tokenizer = ours._model, ours._parts.tokenizer
-        text = "Lily lost her doll and she was very"
-        context = tokenizer(text).input_ids
-        wholes = [tokenizer(f"{text} {word}").input_ids for word in ("sad", "happy", "big")]
-        start = len(context)
-        while any(whole[:start] != context[:start] for whole in wholes):
-            start -= 1
-        assert start < len(context)
-        expected = []
-        for whole in wholes:
-            with torch.no_grad():
-                logs = torch.log_softmax(model(torch.tensor([whole])).logits[0].double(), dim=-1)
-            expected.append(sum(float(logs[at - 1, whole[at]]) for at in range(start, len(whole))))
-        rendered = Rendered((Piece(f"{text} "),))
-        assert one(ours, rendered, "sad", "happy", "big").log_probs == pytest.approx(expected, abs=1e-4)
-
-    def test_masked_english(self) -> None:
-        """Its tokenizer.json asks for truncation to 48 tokens, which must not happen here."""
-        model: Any = load_model(str(shared_model("minilm-mlm")))
-        (encoded,) = model._encoded([LabelRequest(prompt(LONG * 2, after="."), ("good", "bad"))])
-        assert encoded.tokens > 150
-        good = one(
-            model, prompt("I loved this film, it is a masterpiece.", "", after="."), "great", "terrible"
-        )
-        poor = one(
-            model, prompt("I hated this film, it is a waste of time.", "", after="."), "great", "terrible"
-        )
-        assert good.log_probs[0] - good.log_probs[1] > poor.log_probs[0] - poor.log_probs[1]
-        with pytest.raises(LabelWordError, match="##") as caught:
-            model.check_answers(prompt("x", after="."), ["amazingness"])
-        assert "amazing" in str(caught.value)
-
-    def test_letters_to_sounds(self) -> None:
-        """The decoder starts with <s> twice: once as its start, once as the tokenizer's own first token."""
-        model: Any = load_model(str(shared_model("g2p-bart-us")))
-        assert model.kind == "seq2seq"
-        hf_model, tokenizer = model._model, model._parts.tokenizer
-        source = tokenizer("hello").input_ids
-        target = tokenizer(text_target="h").input_ids
-        given = torch.tensor([[hf_model.config.decoder_start_token_id, target[0]]])
-        with torch.no_grad():
-            logits = hf_model(torch.tensor([source]), decoder_input_ids=given).logits
-        expected = float(torch.log_softmax(logits[0, 1].double(), dim=-1)[target[1]])
-        reply = one(model, Rendered((Piece("hello", True),)), "h")
-        assert reply.log_probs[0] == pytest.approx(expected, abs=1e-4)
-        assert reply.log_probs[0] > -0.1

@@ -20,6 +20,9 @@ from tokenizers import (
     trainers,
 )
 
+from autoprompt.models import LabelReply, LabelRequest
+from autoprompt.prompt import Piece, Rendered
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 SENTENCES = [
     "The film was great and the people loved it.",
@@ -282,3 +285,17 @@ def shared_model(name: str) -> Path:
     if not (SHARED / name).is_dir():
         pytest.skip(f"{SHARED / name} is not here")
     return SHARED / name
+
+
+LONG = "the film was great and the people loved it, " * 8
+
+
+def prompt(field: str, before: str = "Review: ", ending: str = " It was ", after: str = "") -> Rendered:
+    pieces = (Piece(before), Piece(field, is_field=True), Piece(ending))
+    return Rendered(tuple(piece for piece in pieces if piece.text), (Piece(after),) if after else ())
+
+
+def one(model: Any, rendered: Rendered, *answers: str) -> LabelReply:
+    (reply,) = model.logprobs([LabelRequest(rendered, answers)])
+    assert isinstance(reply, LabelReply), reply
+    return reply

@@ -134,10 +134,15 @@ class HuggingFaceModel(abc.ABC):
         encoded = self._encoded(requests)
         return self._with_memory(lambda: self._ranked(encoded))
 
-    def check_answers(self, rendered: Rendered, answers: Sequence[str]) -> None:
+    def check_answers(
+        self, rendered: Rendered, answers: Sequence[str], *, single_token: bool = False
+    ) -> None:
         """Raise LabelWordError for the first answer that cannot be scored at this answer place."""
         for answer in answers:
-            (encoded,) = self._encoded([LabelRequest(rendered, (answer,))])
+            asked: Request = LabelRequest(rendered, (answer,))
+            if single_token:
+                asked = RankRequest(rendered, answer)
+            (encoded,) = self._encoded([asked])
             if encoded.problem:
                 raise LabelWordError(encoded.problem)
 

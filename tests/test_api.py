@@ -1,0 +1,352 @@
+"""optimize and evaluate, from the call to the files."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import autoprompt
+from autoprompt.api import IDLE_ROUNDS, Round
+from autoprompt.asks import Score, Scored
+from autoprompt.errors import ModelError, StudyMismatch, TooManyFailures
+from autoprompt.models import Failure, LabelReply, LabelRequest
+from autoprompt.result import Result
+from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategies.random_search import RandomSearch
+from autoprompt.study import read_log
+from tests.small import Spy, small_space, small_task
+
+TASK = small_task()
+BUDGET = 130
+
+
+def search(model: object | None = None, **changes: Any) -> Result:
+    call: dict[str, Any] = {"space": small_space(), "strategy": RandomSearch(batch=3), "seed": 1, **changes}
+    task = call.pop("task", TASK)
+    budget = call.pop("budget", BUDGET)
+    return autoprompt.optimize(task, Spy() if model is None else model, budget, **call)
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"), parse_constant=refuse)
+    return found
+
+
+def assert_same(one: Result, other: Result) -> None:
+    assert one.trials == other.trials
+    assert (one.candidate, one.best, one.status, one.test) == (
+        other.candidate,
+        other.best,
+        other.status,
+        other.test,
+    )
+    assert (one.spent.calls, one.spent.tokens) == (other.spent.calls, other.spent.tokens)
+    assert one.pareto == other.pareto
+
+
+def test_a_run(tmp_path: Path) -> None:
+    rounds: list[Round] = []
+    model = Spy()
+    result = search(model, run_dir=tmp_path, on_round=rounds.append)
+    assert result.status == "budget"
+    assert [trial.number for trial in result.trials] == list(range(10))
+    assert result.trials[0].prompt == TASK.seed_prompt
+    assert result.trials[0].note == "seed"
+    assert result.spent.calls == 120
+    best = max(result.trials, key=lambda trial: (trial.score, -trial.loss))  # type: ignore[operator]
+    assert result.candidate == best.prompt
+    assert (result.seed_select, result.best_select) == (result.trials[0].score, best.score)
+    assert result.test is not None
+    assert (result.test.paired.n, result.measured.calls) == (12, 24)
+    assert result.best == (result.candidate if result.test.shows_gain else TASK.seed_prompt)
+    assert [seen.prompts for seen in rounds] == [1, 4, 7, 10]
+    assert [seen.spent.calls for seen in rounds] == [12, 48, 84, 120]
+    assert [seen.best for seen in rounds] == sorted(seen.best for seen in rounds)
+    assert rounds[-1].best == result.best_select
+    assert {path.name for path in tmp_path.iterdir()} - {"answers.db-wal", "answers.db-shm"} == {
+        ".lock", "study.json", "trials.jsonl", "answers.db", "result.json", "best_prompt.txt", "best_prompt.json",
+    }  # fmt: skip
+    document = result_of(tmp_path)
+    assert document["status"] == "budget"
+    assert document["cost"]["search"]["calls"] == 120
+    assert document["test"]["candidate"]["n"] == 12
+    assert autoprompt.read_prompt(tmp_path / "best_prompt.txt") == result.best
+
+
+def test_test_is_touched_once_and_after_everything_else() -> None:
+    model = Spy()
+    search(model)
+    places = [index for index, text in enumerate(model.asked) if "test " in text]
+    assert places == list(range(len(model.asked) - 24, len(model.asked)))
+    assert len({model.asked[index] for index in places}) == 24
+    assert not any("train " in text for text in model.asked)
+
+
+def test_the_same_call_finds_the_same() -> None:
+    assert_same(search(), search())
+    assert search(seed=2).trials != search(seed=1).trials
+
+
+@pytest.mark.parametrize("strategy", ["random_search", "tpe", "racing", "auto"])
+def test_cache_and_batches_change_nothing(tmp_path: Path, strategy: str) -> None:
+    plain = search(strategy=strategy)
+    cached = search(strategy=strategy, run_dir=tmp_path)
+    assert_same(plain, cached)
+    spy = Spy(size=50)
+    assert_same(plain, search(spy, strategy=strategy, run_dir=tmp_path))
+    assert spy.asked == []
+    assert_same(plain, search(Spy(size=50), strategy=strategy))
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    (tmp_path / "answers.db").write_bytes(b"garbage" * 1000)
+    for extra in tmp_path.glob("answers.db-*"):
+        extra.unlink()
+    assert_same(plain, search(strategy=strategy, run_dir=tmp_path))
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_two_workers_change_nothing() -> None:
+    assert_same(search("toy"), search("toy", workers=2))
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".json", ".jinja"])
+def test_the_written_prompt_gives_the_same_score(tmp_path: Path, suffix: str) -> None:
+    result = search("toy")
+    assert result.test is not None
+    path = tmp_path / f"best{suffix}"
+    result.save(path)
+    again = autoprompt.evaluate(TASK, "toy", path)
+    expected = result.test.best if result.best == result.candidate else result.test.seed
+    assert again.estimate == expected
+    assert (again.split, again.metric, again.prompt) == ("test", "accuracy", result.best)
+    assert again.spent.calls == 12
+    candidate = autoprompt.evaluate(TASK, "toy", result.candidate)
+    assert candidate.estimate == result.test.best
+    on_select = autoprompt.evaluate(TASK, "toy", result.candidate, split="select")
+    assert on_select.estimate.value == pytest.approx(result.best_select, abs=1e-6)
+    assert "accuracy" in str(again)
+    assert "n=12" in str(again)
+
+
+def test_a_set_metric(tmp_path: Path) -> None:
+    task = small_task(metric="macro_f1")
+    result = search(task=task, run_dir=tmp_path)
+    assert result.test is not None
+    assert result.test.best.value != pytest.approx(result.best_select)
+    assert result_of(tmp_path)["run"]["metric"] == "macro_f1"
+    assert autoprompt.evaluate(task, Spy(), result.candidate).estimate == result.test.best
+
+
+def test_a_small_space_ends_the_run() -> None:
+    result = search(budget=12 * 37 + 100)
+    assert result.status == "complete"
+    assert len({trial.key for trial in result.trials}) == 36  # the seed prompt is one of the 36
+
+
+def interrupt_at(moment: int) -> Callable[[], None]:
+    ticks = itertools.count()
+
+    def before() -> None:
+        if next(ticks) == moment:
+            raise KeyboardInterrupt
+
+    return before
+
+
+@pytest.mark.parametrize("moment", [0, 2, 3, 7, 24])
+def test_an_interrupt_keeps_everything(tmp_path: Path, moment: int) -> None:
+    model = Spy(before=interrupt_at(moment))
+    result = search(model, run_dir=tmp_path)
+    assert result.status == "interrupted"
+    assert result.test is None
+    assert not any("test " in text for text in model.asked)
+    assert result.best == TASK.seed_prompt
+    assert result.verdict == "no verdict: the run is interrupted and test was not touched"
+    assert len(str(result).splitlines()) == 5
+    document = result_of(tmp_path)
+    assert (document["status"], document["test"]) == ("interrupted", None)
+    assert (document["select"]["seed_prompt"] is None) == (moment < 3)
+    assert len(read_log(tmp_path / "trials.jsonl")) == len(result.trials)
+    assert not (tmp_path / "best_prompt.txt").exists()
+    resumed = search(run_dir=tmp_path)
+    assert_same(resumed, search())
+    assert result_of(tmp_path)["status"] == "budget"
+
+
+def test_an_interrupt_while_test_is_measured(tmp_path: Path) -> None:
+    moments = (
+        3 + 3 * 8
+    )  # batches of the search: the seed prompt's, then three rounds of 36 questions in fives
+    result = search(Spy(before=interrupt_at(moments + 1)), run_dir=tmp_path)
+    assert (result.status, result.test) == ("interrupted", None)
+    assert result_of(tmp_path)["test"] is None
+    assert_same(search(run_dir=tmp_path), search())
+
+
+def test_an_interrupted_replay_leaves_what_a_finished_run_wrote(tmp_path: Path) -> None:
+    search(run_dir=tmp_path)
+    written = result_of(tmp_path)
+
+    def stop(state: Round) -> None:
+        raise KeyboardInterrupt
+
+    result = search(run_dir=tmp_path, on_round=stop)
+    assert result.status == "interrupted"
+    assert result_of(tmp_path) == written
+    assert len(read_log(tmp_path / "trials.jsonl")) == 10
+
+
+def test_an_interrupt_between_rounds(tmp_path: Path) -> None:
+    def stop(state: Round) -> None:
+        if state.prompts == 4:
+            raise KeyboardInterrupt
+
+    result = search(run_dir=tmp_path, on_round=stop)
+    assert (result.status, len(result.trials)) == ("interrupted", 4)
+    assert_same(search(run_dir=tmp_path), search())
+
+
+def shaky(text: str) -> str:
+    if "select 1 " in text or "test 4 " in text:
+        raise RuntimeError("no answer today")
+    return "good"
+
+
+def test_missing_answers_are_counted_and_told(tmp_path: Path) -> None:
+    result = search(shaky, run_dir=tmp_path)
+    assert result.status == "budget"
+    assert {trial.missing for trial in result.trials} == {2}
+    assert result.seed_select == 0.5
+    assert result.test is not None
+    assert (result.test.seed.n, result.test.seed.missing, result.test.paired.n) == (10, 2, 10)
+    assert any("answers are missing" in note and "no answer today" in note for note in result.notes)
+    assert result.noise == 0.0
+    assert result.trials[1].note == "noise floor"
+    assert not result.trials[1].complete
+
+
+@pytest.mark.parametrize("word", ["select", "test"])
+def test_too_many_failures(tmp_path: Path, word: str) -> None:
+    model = Spy(fails=lambda text: any(f"{word} {i} " in text for i in (1, 2)))
+    with pytest.raises(TooManyFailures, match="no winner can be declared"):
+        search(model, run_dir=tmp_path)
+    document = result_of(tmp_path)
+    assert (document["status"], document["test"]) == ("failed", None)
+    assert document["prompt"] == TASK.prompt
+    assert "failed" in document["verdict"]
+    assert not list(tmp_path.glob("best_prompt*"))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+    assert_same(search(run_dir=tmp_path), search())  # once it is mended, the same call goes on
+
+
+class Lost(Spy):
+    """Stops working after some batches."""
+
+    left = 6
+
+    def logprobs(self, requests: Sequence[LabelRequest]) -> list[LabelReply | Failure]:
+        self.left -= 1
+        if self.left < 0:
+            raise ModelError("the server is gone")
+        return super().logprobs(requests)
+
+
+def test_a_lost_model_is_a_failed_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="server is gone"):
+        search(Lost(), run_dir=tmp_path)
+    assert result_of(tmp_path)["status"] == "failed"
+    assert len(read_log(tmp_path / "trials.jsonl")) == 1
+    assert_same(search(run_dir=tmp_path), search())
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"task": small_task(n=5)}, "task"),
+        ({"model": Spy(fingerprint="spy/2")}, "model"),
+        ({"space": None}, "space"),
+        ({"strategy": RandomSearch(batch=4)}, "strategy"),
+        ({"seed": 9}, "seed"),
+        ({"budget": BUDGET + 1}, "budget"),
+    ],
+)
+def test_another_call_on_the_same_folder_is_refused(
+    tmp_path: Path, changes: dict[str, Any], field: str
+) -> None:
+    search(run_dir=tmp_path)
+    written = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(StudyMismatch, match=f"holds a run with a different {field}:"):
+        search(run_dir=tmp_path, **changes)
+    assert (tmp_path / "trials.jsonl").read_bytes() == written
+
+
+def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search(run_dir=tmp_path)
+    monkeypatch.setattr("autoprompt.api.__version__", "99")
+    with pytest.raises(StudyMismatch, match="a different version:"):
+        search(run_dir=tmp_path)
+
+
+@dataclass(kw_only=True)
+class Stubborn(Strategy):
+    """Asks the same question for ever."""
+
+    rounds: int = field(init=False, default=0)
+
+    def begin(self, setting: Setting) -> None:
+        self._ask = Score(setting.seed_prompt, setting.select)
+        self.rounds = 0
+
+    def ask(self) -> list[Score]:
+        self.rounds += 1
+        return [self._ask]
+
+    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+        assert len(answers) == 1
+
+
+def test_a_strategy_that_only_repeats_itself_comes_to_an_end() -> None:
+    strategy = Stubborn()
+    result = search(strategy=strategy)
+    assert (result.status, strategy.rounds, result.spent.calls) == ("complete", IDLE_ROUNDS, 12)
+    assert "no prompt beat the manual one on select" in result.verdict
+
+
+def test_a_budget_of_tokens_is_kept() -> None:
+    result = search(budget="700 tokens")
+    assert result.status == "budget"
+    assert 0 < result.spent.tokens <= 700
+    assert result.spent.tokens == round(sum(12 * trial.tokens for trial in result.trials))
+
+
+def test_a_budget_of_seconds_resumes_to_the_same_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = itertools.count()
+    monkeypatch.setattr("autoprompt.harness.time.perf_counter", lambda: float(next(now)))
+    first = search(run_dir=tmp_path, budget="20 s")
+    assert first.status == "budget"
+    assert len(first.trials) > 1
+    assert any("depends on the machine" in note for note in first.notes)
+    assert_same(first, search(run_dir=tmp_path, budget="20 s"))
+
+
+def test_a_calibrated_task() -> None:
+    result = search(task=small_task(calibrate=True))
+    assert result.spent.calls == 130
+    assert len(result.trials) == 10
+    assert "content-free" in result.header["answer_read_as"]
+
+
+def test_a_path_as_model_and_strings_as_settings(tmp_path: Path) -> None:
+    result = autoprompt.optimize(TASK, "toy", "60 calls", strategy="random_search", run_dir=str(tmp_path))
+    assert (result.status, len(result.trials)) == ("complete", 1)  # no space: the manual prompt alone
+    assert result.folder == tmp_path

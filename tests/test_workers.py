@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from autoprompt.errors import InputError
+from autoprompt.models import LabelRequest
+from autoprompt.models.toy import ToyModel
+from autoprompt.prompt import Prompt
+from autoprompt.workers import answer_batches
+
+PROMPT = Prompt("{{ text }} It was {{ answer }}")
+BATCHES = [
+    [LabelRequest(PROMPT.render({"text": f"{word} film {i}"}), ("good", "bad")) for i in range(size)]
+    for word, size in (("fine", 3), ("dull", 1), ("", 2), ("warm", 4))
+]
+
+
+def test_two_processes_answer_like_one_and_in_order() -> None:
+    model = ToyModel()
+    alone = list(answer_batches(model, "toy", BATCHES, 1))
+    assert [len(replies) for replies in alone] == [3, 1, 2, 4]
+    assert list(answer_batches(model, "toy", BATCHES, 2)) == alone
+    some = answer_batches(model, "toy", BATCHES, 2)
+    assert next(some) == alone[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        some.close()  # the time is up in the middle of a round
+
+
+def test_a_model_given_as_an_object_cannot_be_sent() -> None:
+    with pytest.raises(InputError, match="it was given as an object"):
+        next(answer_batches(ToyModel(), ToyModel(), BATCHES, 2))
