@@ -296,7 +296,9 @@ def _best_trials(trials: Sequence[Mapping[str, Any]], top: int = 5) -> list[str]
     ranked = sorted(
         complete.values(),
         key=lambda trial: (
-            -trial["score"],
+            -trial["score"]
+            * (trial["n"] - trial["missing"])
+            / max(trial["n"], 1),  # what is missing counts as wrong
             float("inf") if trial["loss"] is None else round(trial["loss"], 4),
             trial["tokens"],
             trial["number"],

@@ -7,9 +7,9 @@ here by default, or ``with joblib.parallel_config("dask"):`` / ``"ray"`` around 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
+import warnings
 from collections.abc import Generator, Sequence
 
 from autoprompt.errors import InputError
@@ -42,8 +42,14 @@ def answer_batches(
 
     threads = max(1, (os.cpu_count() or 1) // workers)
     jobs = (joblib.delayed(_answer_there)(source, threads, batch) for batch in batches)
-    with contextlib.closing(joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)) as answers:
-        yield from answers
+    answers = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
+    try:
+        for replies in answers:  # noqa: UP028 - "yield from" would close it before the warnings are silenced
+            yield replies
+    finally:
+        with warnings.catch_warnings():  # joblib warns of what was computed and is not wanted any more
+            warnings.simplefilter("ignore", UserWarning)
+            answers.close()
 
 
 def _answer_there(source: str, threads: int, batch: Sequence[Request]) -> list[Reply]:

@@ -153,9 +153,7 @@ def _is_word(model: ScoringModel, rendered: Rendered, word: str) -> bool:
 def zero_shot(space: autoprompt.SearchSpace) -> autoprompt.SearchSpace:
     """The same space without demonstrations."""
     slots = {
-        name: slot.model_copy(update={"pick": slot.pick.model_copy(update={"k": (0,)})})
-        if slot.pick
-        else slot
+        name: slot.model_copy(update={"pick": slot.pick.model_copy(update={"k": [0]})}) if slot.pick else slot
         for name, slot in space.slots.items()
     }
     return dataclasses.replace(space, spec=space.spec.model_copy(update={"slots": slots}))

@@ -77,7 +77,7 @@ def main(folder: Path, strategy: str) -> None:
             os.kill(child, signal.SIGKILL)
         died += os.WIFSIGNALED(os.waitpid(child, 0)[1])
     search(folder / "killed", strategy)
-    print(died)  # noqa: T201
+    print(died)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,8 @@ class Model(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hash of what it is (weights or revision, tokenizer, dtype, chat template, settings), never of a
-        path."""
+        path.
+        """
         ...
 
     @property

@@ -73,7 +73,7 @@ class ToyModel:
     deterministic = True
     max_length: None = None
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the formula's version and its word lists."""
         return hashlib.sha256(f"{_VERSION}{_CLASSES}{_CUES}".encode()).hexdigest()[:32]
