@@ -14,7 +14,7 @@ from autoprompt.specfile import read_spec
 from autoprompt.task import Task
 from autoprompt.taskfile import TaskForm
 
-BUNDLED = {"reviews": (120, 240, 640), "news": (80, 120, 280)}
+BUNDLED = {"reviews": (120, 240, 600), "news": (76, 120, 260)}
 PUBLIC = sorted(set(catalog.names("tasks")) - set(BUNDLED))
 
 
