@@ -10,7 +10,15 @@ from typing import Any
 
 from autoprompt.budget import Budget
 from autoprompt.catalog import strategies, strategy_class
-from autoprompt.errors import BudgetError, DataError, InputError, LabelWordError, MissingCapability, nearest
+from autoprompt.errors import (
+    BudgetError,
+    DataError,
+    InputError,
+    LabelWordError,
+    MissingCapability,
+    TemplateError,
+    nearest,
+)
 from autoprompt.exporters import read_prompt
 from autoprompt.grading import content_free, needs_calibration, request_for
 from autoprompt.models import CompletingModel, Kind, LabelRequest, Model, RankRequest, ScoringModel, bundled
@@ -267,23 +275,28 @@ def fit_words(task: Task, space: SearchSpace, model: Model) -> tuple[SearchSpace
 def _can_score(model: ScoringModel, rendered: Rendered, word: str, *, single_token: bool = False) -> bool:
     try:
         model.check_answers(rendered, [word], single_token=single_token)
-    except LabelWordError:
+    except (
+        LabelWordError,
+        TemplateError,
+    ):  # no such token here, or the prompt alone is too long for the model
         return False
     return True
 
 
 def can_score(task: Task, model: Model, prompt: Prompt) -> bool:
-    """Whether the model can score the prompt's answers where the prompt puts them: a tokenizer may spell a
-    word with one token after a space and with two after a line break.
+    """Whether the model can read the prompt and score its answers where the prompt puts them: a tokenizer may
+    spell a word with one token after a space and with two after a line break, and demonstrations may be too long.
     """
-    if not isinstance(model, ScoringModel):
-        return True
     request = request_for(task, model, prompt, task.select[0])
-    if isinstance(request, LabelRequest):
+    if isinstance(model, ScoringModel) and isinstance(request, LabelRequest):
         return all(_can_score(model, request.rendered, word) for word in request.answers)
-    if isinstance(request, RankRequest):
+    if isinstance(model, ScoringModel) and isinstance(request, RankRequest):
         some = sorted({example.target for example in task.select})[:_PROBED]
         return all(_can_score(model, request.rendered, word, single_token=True) for word in some)
+    try:
+        model.count_tokens([request])
+    except TemplateError:
+        return False
     return True
 
 

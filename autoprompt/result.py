@@ -162,7 +162,7 @@ class Result:
         tried = len({trial.key for trial in self.trials})
         return "\n".join(
             [
-                f"prompt    {_one_line(self.candidate)}",
+                f"prompt    {_one_line(self.best)}",
                 f"test      {header['metric']} {test}",
                 f"verdict   {self.verdict}",
                 f"spent     {spent.calls:,} of {header['budget']}, {spent.tokens:,} tokens, "
