@@ -23,10 +23,10 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 demo: $(VENV)/.run  ## find a better prompt for the bundled review task; writes best_prompt.txt
-	$(BIN)/autoprompt optimize reviews --model bundled:masked --budget 12000 --run-dir runs/demo --output best_prompt.txt
+	$(BIN)/autoprompt optimize reviews --model bundled:causal --budget 6000 --run-dir runs/demo --output best_prompt.txt
 	@echo; echo "best_prompt.txt:"; cat best_prompt.txt
 	@echo; echo "read back and scored again:"
-	$(BIN)/autoprompt evaluate reviews --model bundled:masked --prompt best_prompt.txt
+	$(BIN)/autoprompt evaluate reviews --model bundled:causal --prompt best_prompt.txt
 
 test: lint types tests  ## lint, types, tests
 

@@ -2,7 +2,7 @@
 
     import autoprompt
 
-    result = autoprompt.optimize("reviews", "bundled:masked", budget=8000)
+    result = autoprompt.optimize("reviews", "bundled:causal", budget=6000)
     print(result)
     result.save("best_prompt.txt")
 

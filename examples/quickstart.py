@@ -7,8 +7,8 @@ import autoprompt
 
 
 def main() -> None:
-    """Optimize the prompt of the bundled review task for the bundled masked model."""
-    result = autoprompt.optimize("reviews", "bundled:masked", budget=4000)
+    """Optimize the prompt of the bundled review task for the bundled causal model."""
+    result = autoprompt.optimize("reviews", "bundled:causal", budget=4000)
     print(result)
     for path in result.save("best_prompt.txt"):
         print("wrote", path)

@@ -24,11 +24,11 @@ def test_a_bundled_model_is_small_and_has_a_card(name: str) -> None:
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert size <= 8_000_000
     card = (folder / "README.md").read_text("utf-8")
-    for word in ("licence", "Wikipedia", "CC BY-SA", "steps", "held-out", "nats", "cannot"):
+    for word in ("licence", "Wikipedia", "CC BY-SA", "steps", "held-out", "nats", "limits"):
         assert word.lower() in card.lower(), f"the model card does not speak of {word}"
 
 
-@pytest.mark.parametrize(("name", "floor"), [("masked", 0.60), ("causal", 0.55)])
+@pytest.mark.parametrize(("name", "floor"), [("masked", 0.70), ("causal", 0.60)])
 def test_the_manual_prompt_beats_chance(name: str, floor: float) -> None:
     evaluation = autoprompt.evaluate("reviews", f"bundled:{name}", autoprompt.Task.load("reviews").seed_prompt)
     assert evaluation.estimate.n == 600
@@ -36,11 +36,11 @@ def test_the_manual_prompt_beats_chance(name: str, floor: float) -> None:
 
 
 def test_the_best_found_prompt_beats_the_manual_one_and_reads_back(tmp_path: Path) -> None:
-    result = autoprompt.optimize("reviews", "bundled:masked", 6000, strategy="random_search")
+    result = autoprompt.optimize("reviews", "bundled:causal", 4000)
     assert result.test is not None
     assert result.test.paired.interval.low > 0, result.verdict
     result.save(tmp_path / "best_prompt.txt")
-    again = autoprompt.evaluate("reviews", "bundled:masked", tmp_path / "best_prompt.txt")
+    again = autoprompt.evaluate("reviews", "bundled:causal", tmp_path / "best_prompt.txt")
     assert again.estimate == result.test.best
 
 
