@@ -45,6 +45,8 @@ class Scored:
             candidates; NaN where missing or where the task has none (generation).
         predictions: what the model answered, one text per example; None where missing.
         tokens: mean number of tokens the model read per example.
+        value: the task's metric over the set where it is not the mean of the scores (macro F1, corpus BLEU); None
+            where it is.
         imputed: how many of ``scores`` were not measured but filled in by a strategy that wraps another one
             (racing); always 0 in what the harness answers and the study records.
     """
@@ -53,6 +55,7 @@ class Scored:
     losses: Floats
     predictions: tuple[str | None, ...] = ()
     tokens: float = 0.0
+    value: float | None = None
     imputed: int = 0
 
     @property
@@ -62,8 +65,8 @@ class Scored:
 
     @property
     def score(self) -> float:
-        """Mean score over the answers that are there; NaN if none is."""
-        return _nanmean(self.scores)
+        """The metric over the answers that are there, for most metrics their mean; NaN if none is."""
+        return _nanmean(self.scores) if self.value is None else self.value
 
     @property
     def loss(self) -> float:
@@ -80,7 +83,7 @@ class Scored:
         """
         if self.missing == len(self.scores):
             return float("nan")
-        return float(np.nansum(self.scores) / len(self.scores))
+        return self.score * (len(self.scores) - self.missing) / len(self.scores)
 
     @property
     def merit(self) -> tuple[float, float]:

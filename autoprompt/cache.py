@@ -118,7 +118,7 @@ class Cache:
             self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
             self._db.execute(
                 "INSERT INTO spent VALUES (?, ?) "
-                "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
+                "ON CONFLICT(account) DO UPDATE SET seconds = seconds + excluded.seconds",
                 (account, seconds),
             )
 

@@ -33,6 +33,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.task import Example, Task
 
 CONTENT_FREE = "N/A"
+_NO_SPACES = "\u2e80"  # from here on: Chinese, Japanese and other scripts without spaces between words
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def request_for(task: Task, model: Model, prompt: Prompt, example: Example) -> R
     """The request that asks ``model`` for the answer of ``example`` under ``prompt``."""
     rendered = prompt.render(example.fields)
     if task.kind == "generation" or not isinstance(model, ScoringModel):
-        return TextRequest(rendered, task.max_tokens, task.stop)
+        # A label is looked for in all that is said; stop strings are for texts that are themselves the answer.
+        return TextRequest(rendered, task.max_tokens, task.stop if task.kind == "generation" else ())
     if task.kind == "classification":
         return LabelRequest(rendered, tuple(word for label in task.labels for word in prompt.words[label]))
     if task.kind == "multiple_choice":
@@ -127,10 +129,17 @@ def parse_answer(text: str, candidates: Mapping[str, Sequence[str]]) -> str | No
     found: list[tuple[int, int, str]] = []
     for name, words in candidates.items():
         for word in words:
-            match = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+            match = re.search(_whole(word), text, re.IGNORECASE)
             if match:
                 found.append((match.start(), -len(word), name))
     return min(found)[2] if found else None
+
+
+def _whole(word: str) -> str:
+    """A pattern for ``word`` as a whole word; scripts that set no spaces between words have no such borders."""
+    start = r"(?<!\w)" if word[:1] < _NO_SPACES else ""
+    end = r"(?!\w)" if word[-1:] < _NO_SPACES else ""
+    return start + re.escape(word) + end
 
 
 def _spoken(task: Task, prompt: Prompt, example: Example) -> Mapping[str, Sequence[str]]:

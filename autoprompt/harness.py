@@ -24,6 +24,7 @@ from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache, question_key
 from autoprompt.errors import TooManyFailures
 from autoprompt.grading import MISSING, Grade, content_free, grade, needs_calibration, request_for
+from autoprompt.metrics import METRICS, mean
 from autoprompt.models import Failure, LabelReply, Model, RankReply, Reply, Request
 from autoprompt.prompt import Prompt
 from autoprompt.task import Example, Task
@@ -87,6 +88,8 @@ class Harness:
     exhausted: bool = False
     shortened: int = 0
     missing: int = 0
+    retries: int = 0
+    """Questions asked again after a failure; a question is charged once however often it is asked."""
     failure: str = ""
     _replies: dict[str, Reply] = field(default_factory=dict, repr=False)
     _asked: int = 0
@@ -210,6 +213,7 @@ class Harness:
             failed = [index for index, reply in enumerate(replies) if isinstance(reply, Failure)]
             if not failed:
                 break
+            self.retries += len(failed)
             again = next(answer_batches(self.model, self.source, [[requests[index] for index in failed]], 1))
             for index, reply in zip(failed, again, strict=True):
                 replies[index] = _sound(reply)
@@ -248,11 +252,16 @@ class Harness:
             for example, question in zip(ask.examples, asked, strict=True)
         ]
         read = [item.tokens for item in grades if item.prediction is not None]
+        scores = np.array([item.score for item in grades])
+        predictions = tuple(item.prediction for item in grades)
+        over_set = METRICS[self.task.metric].over_set
+        targets = [example.target for example in ask.examples]
         return Scored(
-            scores=np.array([item.score for item in grades]),
+            scores=scores,
             losses=np.array([item.loss for item in grades]),
-            predictions=tuple(item.prediction for item in grades),
+            predictions=predictions,
             tokens=float(np.mean(read)) if read else 0.0,
+            value=None if over_set is mean else over_set(targets, predictions, scores),
         )
 
     def _grade(self, prompt: Prompt, example: Example, question: _Question) -> Grade:
@@ -283,6 +292,10 @@ def notes_on(harness: Harness, final: Harness) -> tuple[str, ...]:
             f"{part.shortened:,} of {part.meter.calls:,} calls of the {name}" for name, part in parts
         )
         found.append(f"examples were shortened to fit {harness.model.max_length} tokens in {counts}")
+    if harness.retries or final.retries:
+        found.append(
+            f"{harness.retries + final.retries:,} questions were asked again after a failure, outside the budget"
+        )
     if harness.missing or final.missing:
         counts = " and ".join(
             f"{part.missing:,} of {part.meter.calls:,} of the {name}" for name, part in parts

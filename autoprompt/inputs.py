@@ -21,7 +21,17 @@ from autoprompt.errors import (
 )
 from autoprompt.exporters import read_prompt
 from autoprompt.grading import content_free, needs_calibration, request_for
-from autoprompt.models import CompletingModel, Kind, LabelRequest, Model, RankRequest, ScoringModel, bundled
+from autoprompt.metrics import METRICS
+from autoprompt.models import (
+    CompletingModel,
+    Kind,
+    LabelRequest,
+    Model,
+    RankRequest,
+    RevisedModel,
+    ScoringModel,
+    bundled,
+)
 from autoprompt.models.load import check_model
 from autoprompt.prompt import Prompt, Rendered
 from autoprompt.slots import words_of
@@ -154,6 +164,7 @@ def check_call(
     """
     for name in ("select", "test"):
         split_of(task, name)
+    METRICS[task.metric].per_example("", None, task.select[0])  # some need a package: say so before anything is paid
     if budget.calls is not None:
         _check_floor(task, "calls", budget.calls, 2 * len(task.select))
     for what, value, least in (("workers", workers, 1), ("seed", seed, 0)):
@@ -224,7 +235,7 @@ def check_capability(task: Task, model: Model, prompt: Prompt) -> None:
     request = request_for(task, model, prompt, task.select[0])
     if isinstance(request, LabelRequest):
         model.check_answers(request.rendered, request.answers)
-    elif isinstance(request, RankRequest) and request.among is None:
+    elif isinstance(request, RankRequest):
         _check_targets(task, model, prompt)
 
 
@@ -309,7 +320,7 @@ def _check_targets(task: Task, model: ScoringModel, prompt: Prompt) -> None:
         raise LabelWordError(
             f"task {task.name!r}: {len(bad)} of {len(targets)} answers are no single word of model "
             f"{model.name!r}'s vocabulary, such as {', '.join(repr(word) for word in bad[:5])}",
-            hint="keep the rows it can answer with task.only_targets(words), or set candidates: targets",
+            hint="keep the rows it can answer: task.only_targets(words)",
         )
 
 
@@ -324,6 +335,7 @@ def header(
         "task_fingerprint": task.fingerprint,
         "model": model.name,
         "model_kind": model.kind,
+        "model_revision": model.revision if isinstance(model, RevisedModel) else "",
         "model_fingerprint": model.fingerprint,
         "space": space.name,
         "space_fingerprint": space.fingerprint,

@@ -25,7 +25,7 @@ import jinja2.meta
 import jinja2.nodes
 import jinja2.sandbox
 
-from autoprompt.errors import TemplateError, nearest
+from autoprompt.errors import LabelWordError, TemplateError, nearest
 
 _SLOT = re.compile(r"\[\[[ \t]*([A-Za-z_]\w*)(?:\.([^\]|\n]+?))?[ \t]*((?:\|[ \t]*\w+[ \t]*)*)\]\]")
 _ANSWER = re.compile(r"\{\{-?\s*answer\s*-?\}\}")
@@ -246,6 +246,25 @@ class Prompt:
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     choices: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    def __post_init__(self) -> None:
+        """Refuse label words that would be scored as something else than is meant."""
+        owner: dict[str, str] = {}
+        for label, words in self.words.items():
+            if isinstance(words, str) or not words:
+                raise LabelWordError(
+                    f"label words of {label!r}: expected a tuple of one or more words (got {words!r})",
+                    hint=f"write {{{label!r}: ({str(words) or 'word'!r},)}}",
+                )
+            for word in words:
+                if not word or word != word.strip():
+                    raise LabelWordError(
+                        f"label words of {label!r}: words stand without spaces around them (got {word!r})"
+                    )
+                if owner.setdefault(word, label) != label:
+                    raise LabelWordError(
+                        f"label words: {word!r} stands for both {owner[word]!r} and {label!r}; one word, one label"
+                    )
+
     def __hash__(self) -> int:
         return hash(self.key)
 
@@ -254,11 +273,6 @@ class Prompt:
         """Hash of the content: the same text and words have the same key wherever they came from."""
         words = sorted((label, list(words)) for label, words in self.words.items())
         return hashlib.sha256(json.dumps([self.text, words]).encode()).hexdigest()[:32]
-
-    @property
-    def first_words(self) -> dict[str, str]:
-        """Label to its first word, the one that stands in texts (demonstrations, instructions)."""
-        return {label: words[0] for label, words in self.words.items()}
 
     def fields(self) -> set[str]:
         """Names of the data fields the template reads (``answer`` not among them)."""

@@ -63,8 +63,10 @@ class Comparison:
 
     @property
     def shows_gain(self) -> bool:
-        """Whether the interval of the paired difference lies above zero."""
-        return self.paired.interval.low > 0
+        """Whether the interval of the paired difference lies above zero, and the test agrees: on a handful of rows the
+        interval alone would claim too much.
+        """
+        return self.paired.interval.low > 0 and self.paired.p_value < 1 - self.paired.interval.level
 
 
 @dataclass(frozen=True)
@@ -157,18 +159,21 @@ class Result:
             on_select = f"{100 * self.best_select:.1f} (manual prompt {100 * self.seed_select:.1f})"
             test = f"select {on_select}; test not touched"
         else:
-            test = f"{_figures(self.test.best)}, manual prompt {_figures(self.test.seed)}"
+            found = "" if self.test.shows_gain else "candidate "
+            test = f"{found}{_figures(self.test.best)}, manual prompt {_figures(self.test.seed)}"
         where = f" · saved in {self.folder}" if self.folder else ""
         tried = len({trial.key for trial in self.trials})
+        whole = len({trial.key for trial in self.trials if trial.complete})
+        prompts = f"{tried:,} prompts" if whole == tried else f"{tried:,} prompts, {whole:,} of them in full,"
         return "\n".join(
             [
                 f"prompt    {_one_line(self.best)}",
                 f"test      {header['metric']} {test}",
                 f"verdict   {self.verdict}",
-                f"spent     {spent.calls:,} of {header['budget']}, {spent.tokens:,} tokens, "
-                f"{spent.seconds:.1f} s"
+                f"spent     {spent.calls:,} calls, {spent.tokens:,} tokens, {spent.seconds:.1f} s "
+                f"(budget {header['budget']})"
                 f" · test {self.measured.calls:,} calls, {self.measured.seconds:.1f} s",
-                f"run       {self.status} · {tried} prompts on {header['select_size']} select rows of "
+                f"run       {self.status} · {prompts} on {header['select_size']} select rows of "
                 f"{header['task']} with {header['model']}, {self.chosen}{where}",
             ]
         )
@@ -181,6 +186,7 @@ class Result:
             "label_words": {label: list(words) for label, words in self.best.words.items()},
             "answer_read_as": self.header["answer_read_as"],
             "status": self.status,
+            "strategy": self.chosen,
             "verdict": self.verdict,
             "run": dict(self.header),
             "select": {

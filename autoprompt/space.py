@@ -164,9 +164,9 @@ class SearchSpace:
         """
         try:
             prompt = self._make(choose)
+            return prompt if self.accepts is None or self.accepts(prompt) else None
         except TemplateError:
             return None
-        return prompt if self.accepts is None or self.accepts(prompt) else None
 
     def prompt_from(self, choices: Mapping[str, Any]) -> Prompt:
         """Rebuild a prompt from its ``choices``; slots that are not among them get their default."""

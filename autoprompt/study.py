@@ -27,7 +27,7 @@ Status = Literal["complete", "budget", "interrupted", "failed"]
 be resumed. failed: the model failed; no winner is declared."""
 
 HEADER, LOG, ANSWERS, LOCK = "study.json", "trials.jsonl", "answers.db", ".lock"
-DERIVED = frozenset(("metric", "select_size", "answer_read_as", "model_kind"))
+DERIVED = frozenset(("metric", "select_size", "answer_read_as", "model_kind", "model_revision"))
 """What the header says beside the identity: it follows from the task and the model."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import autoprompt
@@ -16,7 +17,8 @@ from autoprompt.api import IDLE_ROUNDS, Round
 from autoprompt.asks import Score, Scored
 from autoprompt.errors import ModelError, StudyMismatch, TooManyFailures
 from autoprompt.models import Failure, LabelReply, LabelRequest
-from autoprompt.result import Result
+from autoprompt.result import Comparison, Result
+from autoprompt.statistics import Estimate, Interval, paired
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.study import read_log
@@ -350,3 +352,19 @@ def test_a_path_as_model_and_strings_as_settings(tmp_path: Path) -> None:
     result = autoprompt.optimize(TASK, "toy", "60 calls", strategy="random_search", run_dir=str(tmp_path))
     assert (result.status, len(result.trials)) == ("complete", 1)  # no space: the manual prompt alone
     assert result.folder == tmp_path
+
+
+def test_a_metric_over_the_set_is_what_candidates_are_compared_by(tmp_path: Path) -> None:
+    task = small_task(12, metric="macro_f1")
+    result = autoprompt.optimize(task, Spy(), 400, space=small_space(), strategy="tpe", run_dir=tmp_path)
+    seed = autoprompt.evaluate(task, Spy(), task.seed_prompt, split="select")
+    assert result.seed_select == pytest.approx(seed.estimate.value, abs=1e-6)
+    best = autoprompt.evaluate(task, Spy(), result.candidate, split="select")
+    assert best.estimate.value == pytest.approx(max(trial.score or 0 for trial in result.trials), abs=1e-6)
+
+
+def test_two_rows_show_no_gain() -> None:
+    few = paired(np.array([0.5, 0.6]), np.array([0.3, 0.4]))
+    one = Estimate(0.5, Interval(0.0, 1.0), 2)
+    assert few.interval.low > 0
+    assert not Comparison(one, one, few).shows_gain

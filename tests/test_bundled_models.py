@@ -30,7 +30,9 @@ def test_a_bundled_model_is_small_and_has_a_card(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "floor"), [("masked", 0.70), ("causal", 0.60)])
 def test_the_manual_prompt_beats_chance(name: str, floor: float) -> None:
-    evaluation = autoprompt.evaluate("reviews", f"bundled:{name}", autoprompt.Task.load("reviews").seed_prompt)
+    evaluation = autoprompt.evaluate(
+        "reviews", f"bundled:{name}", autoprompt.Task.load("reviews").seed_prompt
+    )
     assert evaluation.estimate.n == 600
     assert evaluation.estimate.interval.low > floor
 

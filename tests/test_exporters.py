@@ -21,7 +21,7 @@ TEXTS = [
     "{% raw %}{{{% endraw %} braces }} {##}[[ {{ text }} {{answer}}",
     "tab\t{{ text }}\x0b\x1f{{ answer }}",
 ]
-WORDS = {"good": ("good", "großartig"), "bad": ("bad", " } ")}
+WORDS = {"good": ("good", "großartig"), "bad": ("bad", "} {{")}
 
 
 def document(text: str) -> dict[str, Any]:

@@ -172,3 +172,19 @@ def test_failures_are_missing_and_never_zero() -> None:
     assert math.isnan(found.score)
     assert found.prediction is None
     assert isinstance(request_for(TASK, Spy(), TASK.seed_prompt, GOOD), LabelRequest)
+
+
+def test_answers_in_scripts_without_spaces_are_found() -> None:
+    words = {"good": ("好评",), "bad": ("差评",)}
+    assert parse_answer("这是好评", words) == "good"
+    assert parse_answer("badge of honour", {"bad": ("bad",), "good": ("good",)}) is None
+
+
+def test_stop_strings_do_not_cut_what_a_label_is_looked_for_in() -> None:
+    task = small_task()
+    model = FunctionModel(lambda text: "\n\nLet me think.\nAnswer: good")
+    request = request_for(task, model, task.seed_prompt, task.test[0])
+    assert isinstance(request, TextRequest)
+    assert request.stop == ()
+    (reply,) = model.complete([request])
+    assert grade(task, task.seed_prompt, task.test[0], reply).prediction == "good"

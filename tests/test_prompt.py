@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprompt.errors import InputError, TemplateError
+from autoprompt.errors import InputError, LabelWordError, TemplateError
 from autoprompt.prompt import MARKS, Data, Piece, Prompt, SlotValue, Template, escape
 
 CODE = st.text(alphabet="{}%#[]-+ \nab|.'\"", max_size=24)
@@ -319,7 +320,20 @@ def test_key_is_content() -> None:
     assert set(prompt.key) <= set(string.hexdigits)
 
 
-def test_first_words_and_fields() -> None:
+def test_fields() -> None:
     prompt = Prompt("{{ text }} {% if b %}{{ c }}{% endif %} {{ answer }}", {"a": ("x", "z"), "b": ("y",)})
-    assert prompt.first_words == {"a": "x", "b": "y"}
     assert prompt.fields() == {"text", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"a": "good", "b": ("bad",)}, "expected a tuple"),
+        ({"a": (), "b": ("bad",)}, "one or more words"),
+        ({"a": (" good",), "b": ("bad",)}, "without spaces around"),
+        ({"a": ("good",), "b": ("good",)}, "stands for both 'a' and 'b'"),
+    ],
+)
+def test_label_words_that_would_be_misread_are_refused(words: dict[str, Any], said: str) -> None:
+    with pytest.raises(LabelWordError, match=said):
+        Prompt("{{ text }} {{ answer }}", words)

@@ -54,7 +54,8 @@ def test_a_gain_that_is_shown() -> None:
     assert [line.split()[0] for line in lines] == ["prompt", "test", "verdict", "spent", "run"]
     assert "75.0 [50.0, 90.0], manual prompt 50.0 [50.0, 90.0]" in lines[1]
     assert "New:⏎{{ text }}" in lines[0]
-    assert "96 of 100 calls" in lines[3]
+    assert "96 calls, 480 tokens" in lines[3]
+    assert "(budget 100 calls)" in lines[3]
 
 
 @pytest.mark.parametrize("low", [0.0, -0.01])

@@ -296,7 +296,7 @@ def test_demonstration_data_stay_text(texts: list[str], seed: int) -> None:
         assert whole.count("QUERY") == whole.count("ANSWER") == 1
         for name in demo_ids(prompt):
             example = by_id[name]
-            words = prompt.first_words[example.target]
+            words = prompt.words[example.target][0]
             assert f"{example.fields['text']} {prompt.choices['cue']} {words}." in whole
         assert prompt.text == prompt.text.strip()
 

@@ -143,6 +143,16 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class RevisedModel(Model, Protocol):
+    """Comes from a hub that keeps revisions."""
+
+    @property
+    def revision(self) -> str:
+        """The commit of its weights; empty where there is none."""
+        ...
+
+
+@runtime_checkable
 class CompletingModel(Model, Protocol):
     """Continues a text."""
 

@@ -39,11 +39,12 @@ class FunctionModel:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the qualified name and, where Python can find it, the source.
+        """Hash of the qualified name, the source where Python can find it, and the plain values it carries along.
 
-        Values the function closes over or reads from outside are not part of it.
+        Plain values (text, numbers, lists of them) in closures, defaults and attributes are part of it; other
+        objects count by their type, and what is read from globals, files or servers not at all.
         """
-        content = f"function\n{_qualified_name(self._function)}\n{_source(self._function)}"
+        content = f"function\n{_qualified_name(self._function)}\n{_source(self._function)}\n{_state(self._function)}"
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
@@ -95,6 +96,42 @@ def _qualified_name(function: Callable[..., object]) -> str:
     plain = _unwrapped(function)
     module = inspect.getmodule(plain)  # None for methods of built-in types
     return f"{module.__name__ if module else 'builtins'}.{plain.__qualname__}"
+
+
+def _state(function: Callable[..., object]) -> str:
+    """The plain values a function carries along: closure, defaults, and the attributes of the object it belongs to."""
+    found: list[object] = []
+    while isinstance(function, functools.partial):
+        found += [function.args, function.keywords]
+        function = function.func
+    function = inspect.unwrap(function)
+    if inspect.ismethod(function):
+        found.append(_attributes(function.__self__))
+        function = function.__func__
+    if inspect.isfunction(function):
+        found += [
+            function.__defaults__,
+            function.__kwdefaults__,
+            dict(inspect.getclosurevars(function).nonlocals),
+        ]
+    elif not inspect.isroutine(function) and not inspect.isclass(function):
+        found.append(_attributes(function))
+    return repr([_plain(value) for value in found])
+
+
+def _attributes(owner: object) -> dict[str, object]:
+    return dict(vars(owner)) if isinstance(owner, object) and "__dict__" in dir(owner) else {}
+
+
+def _plain(value: object) -> object:
+    """``value`` where it reads the same in every process, else the name of its type."""
+    if value is None or isinstance(value, (str, int, float, bool, bytes)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return sorted((str(name), repr(_plain(item))) for name, item in value.items())
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _source(function: Callable[..., object]) -> str:

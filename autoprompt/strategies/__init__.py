@@ -72,7 +72,9 @@ class Strategy(abc.ABC):
     def describe(self) -> dict[str, Any]:
         """Name and hyper-parameters as plain data, nested for strategies that wrap others: the identity of a run."""
         assert dataclasses.is_dataclass(self)
-        described: dict[str, Any] = {"strategy": type(self).__module__.rpartition(".")[2]}
+        module, name = type(self).__module__, type(self).__qualname__
+        ours = module.startswith("autoprompt.strategies.")
+        described: dict[str, Any] = {"strategy": module.rpartition(".")[2] if ours else f"{module}.{name}"}
         for item in dataclasses.fields(self):
             if item.init:
                 described[item.name] = _plain(getattr(self, item.name))

@@ -180,7 +180,12 @@ class Racing(Strategy):
             self._close_wave()
 
     def _is_raced(self, ask: Score) -> bool:
-        return ask.examples == self._setting.select and not ask.repeat
+        # A metric over the set is no mean of blocks: such prompts are measured whole.
+        return (
+            self._setting.seed_scored.value is None
+            and ask.examples == self._setting.select
+            and not ask.repeat
+        )
 
     def _open_wave(self) -> None:
         """Start the waiting candidates, no more than the calls that are left can measure whole."""

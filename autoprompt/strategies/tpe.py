@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autoprompt.asks import Score, Scored
+from autoprompt.drawing import FixedChooser, Recorder
 from autoprompt.errors import InputError, MissingDependency
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
@@ -35,17 +36,6 @@ class _TrialChooser:
 
     def choice(self, name: str, options: Sequence[str]) -> int:
         return int(self._trial.suggest_categorical(name, list(range(len(options)))))
-
-
-class _FirstChooser:
-    """Takes the first option everywhere and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: dict[str, int] = {}
-
-    def choice(self, name: str, options: Sequence[str]) -> int:
-        self.asked[name] = len(options)
-        return 0
 
 
 @dataclass(kw_only=True)
@@ -145,22 +135,23 @@ class TPE(Strategy):
             self._study.tell(trial, value)
 
     def _add_seed(self) -> None:
-        """Make the seed prompt a finished trial where the first options everywhere give it."""
+        """Make the seed prompt a finished trial where its choices, or the first options everywhere, give it."""
         import optuna
 
-        chooser = _FirstChooser()
-        prompt = self._setting.space.draw(chooser)
+        space, seed = self._setting.space, self._setting.seed_prompt
+        recorder = Recorder(inner=FixedChooser(space.decisions(seed.choices)))
+        prompt = space.draw(recorder)
         value = objective(self._setting.seed_scored)
-        if prompt is None or prompt.key != self._setting.seed_prompt.key or value is None:
+        if prompt is None or prompt.key != seed.key or value is None:
             return
         with _silent():
             self._study.add_trial(
                 optuna.trial.create_trial(
                     value=value,
-                    params=dict.fromkeys(chooser.asked, 0),
+                    params={name: index for name, _, index in recorder.asked},
                     distributions={
-                        name: optuna.distributions.CategoricalDistribution(list(range(options)))
-                        for name, options in chooser.asked.items()
+                        name: optuna.distributions.CategoricalDistribution(list(range(len(options))))
+                        for name, options, _ in recorder.asked
                     },
                 )
             )

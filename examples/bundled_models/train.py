@@ -229,7 +229,7 @@ def run(options: argparse.Namespace) -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate * factor
         loss, _ = loss_of(kind, model, rows, picked, rng, VERDICT_WEIGHT[kind])
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

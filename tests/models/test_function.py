@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import pytest
 
@@ -81,3 +82,27 @@ def test_fingerprints_tell_functions_apart() -> None:
 def test_the_first_stop_string_counts() -> None:
     assert cut_at_stop("one two three", ("three", "two", "")) == "one "
     assert cut_at_stop("one", ("x",)) == "one"
+
+
+class Client:
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+        self.session = object()
+
+    def ask(self, prompt: str) -> str:
+        return self.answer
+
+    def __call__(self, prompt: str) -> str:
+        return self.answer
+
+
+def make(answer: str) -> Callable[[str], str]:
+    return lambda prompt: answer
+
+
+@pytest.mark.parametrize("form", [make, Client, lambda answer: Client(answer).ask])
+def test_what_a_function_carries_along_is_part_of_what_it_is(
+    form: Callable[[str], Callable[[str], str]],
+) -> None:
+    assert FunctionModel(form("good")).fingerprint != FunctionModel(form("bad")).fingerprint
+    assert FunctionModel(form("good")).fingerprint == FunctionModel(form("good")).fingerprint

@@ -104,3 +104,14 @@ def test_is_silent_and_leaves_the_users_log_level(capfd: pytest.CaptureFixture[s
 def test_refuses_numbers_below_one(field: str) -> None:
     with pytest.raises(InputError, match=f"{field} must be at least 1"):
         TPE(**{field: 0})
+
+
+def test_learns_from_a_seed_prompt_that_the_space_can_make() -> None:
+    task = planted(seed=0, n_examples=8)
+    rng = np.random.default_rng(0)
+    seed = task.space.neighbours(task.space.default(), rng, 1)[0]
+    strategy = TPE()
+    strategy.begin(Setting(task.space, seed, Scored(np.ones(8), np.zeros(8)), (), task.task.select, rng))
+    (trial,) = strategy._study.trials
+    assert trial.value == pytest.approx(1.0)
+    assert any(trial.params.values())

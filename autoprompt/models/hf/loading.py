@@ -78,7 +78,7 @@ def load_hub(hub_id: str, settings: Settings, *, name: str) -> Model:
     model, tokenizer = _load(_Source(hub_id, name, settings), local=False)
     commit = str(model.config._commit_hash or "")
     content = f"hub {hub_id} {commit}" if commit else identity.object_content(model, tokenizer)
-    return _assemble(model, tokenizer, settings, name=name, content=content)
+    return _assemble(model, tokenizer, settings, name=name, content=content, revision=commit)
 
 
 def load_pair(model: Any, tokenizer: Any, settings: Settings) -> Model:
@@ -104,7 +104,13 @@ def load_pair(model: Any, tokenizer: Any, settings: Settings) -> Model:
 
 
 def _assemble(
-    model: Any, tokenizer: PreTrainedTokenizerBase, settings: Settings, *, name: str, content: str
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
+    *,
+    name: str,
+    content: str,
+    revision: str = "",
 ) -> Model:
     family = _family(model.config, [type(model).__name__, *(model.config.architectures or [])], name)
     if settings.chat:
@@ -115,8 +121,7 @@ def _assemble(
                 f"model {name!r}: chat is asked for, but the model has no chat template",
                 hint="leave ?chat out",
             )
-    parts = Parts(model=model, tokenizer=tokenizer, settings=settings, name=name, content=content)
-    return _KINDS[family](parts)
+    return _KINDS[family](Parts(model, tokenizer, settings, name, content, revision))
 
 
 def _family(config: Any, architectures: list[str], name: str) -> Family:

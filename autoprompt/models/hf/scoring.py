@@ -50,6 +50,7 @@ class Parts:
         settings: the user's options.
         name: as the user knows it.
         content: hash of weights and tokenizer, or hub id and commit.
+        revision: the hub's commit of the weights; empty for folders and objects.
     """
 
     model: Any
@@ -57,6 +58,7 @@ class Parts:
     settings: Settings
     name: str
     content: str
+    revision: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,7 @@ class HuggingFaceModel(abc.ABC):
 
     def __init__(self, parts: Parts) -> None:
         self.name = parts.name
+        self.revision = parts.revision
         self._parts = parts
         self._model = parts.model
         self._tokens = Tokens(parts.tokenizer, chat=parts.settings.chat)
