@@ -33,14 +33,12 @@ FLOORS: list[set[str]] = [
     {"__main__", "__init__"},
 ]
 DOORS = {
-    "torch": ("models/hf/", "workers.py"),
+    "torch": ("models/hf/",),
     "transformers": ("models/hf/",),
     "datasets": ("rows.py",),
     "optuna": ("strategies/tpe.py",),
     "joblib": ("workers.py",),
-    "sklearn": ("metrics.py",),
     "scipy": ("statistics.py",),
-    "pandas": ("rows.py",),
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
