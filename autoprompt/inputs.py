@@ -164,7 +164,8 @@ def check_call(
     """
     for name in ("select", "test"):
         split_of(task, name)
-    METRICS[task.metric].per_example("", None, task.select[0])  # some need a package: say so before anything is paid
+    # Some metrics need a package: say so before anything is paid.
+    METRICS[task.metric].per_example("", None, task.select[0])
     if budget.calls is not None:
         _check_floor(task, "calls", budget.calls, 2 * len(task.select))
     for what, value, least in (("workers", workers, 1), ("seed", seed, 0)):
