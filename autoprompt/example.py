@@ -86,17 +86,26 @@ class Layout:
     labels: tuple[str, ...] = ()
 
     def columns_for(self, rows: Sequence[Row]) -> dict[str, str]:
-        """Our field name to column: as given, or all columns of the first row that hold text."""
+        """Our field name to column: as given, or all columns whose first value that is not null is text.
+
+        Numbers are no fields unless asked for: a row number would make every repeated text another question.
+
+        Raises:
+            DataError: a field is called ``answer``, which marks the answer place in templates.
+        """
+        if "answer" in self.columns:
+            raise DataError(
+                "fields: no field can be called 'answer': {{ answer }} marks where the answer is read",
+                hint="give it another name: fields={'reply': 'answer', ...}",
+            )
         if self.columns or not rows:
             return dict(self.columns)
-        answer = {self.target, self.references}
-        answer |= {self.choices} if isinstance(self.choices, str) else set(self.choices or ())
-        first = rows[0].values
-        return {
-            name: name
-            for name, value in first.items()
-            if name not in answer and name.isidentifier() and _is_text_like(value)
-        }
+        taken = {self.target, self.references, "answer"}
+        taken |= {self.choices} if isinstance(self.choices, str) else set(self.choices or ())
+        names = [
+            name for name in dict.fromkeys(name for row in rows for name in row.values) if name not in taken
+        ]
+        return {name: name for name in names if str(name).isidentifier() and _holds_text(rows, name)}
 
     def example(self, row: Row, columns: Mapping[str, str]) -> Example:
         """Make the example of a row.
@@ -120,7 +129,10 @@ class Layout:
         if self.target is None:
             return Example(fields, references[0], references, choices)
         raw = _cell(row, self.target, "target")
-        target = self._target(raw_key(raw, f"{row.where}: column {self.target!r}"), row, choices)
+        if self.kind == "multiple_choice" and isinstance(raw, int) and not isinstance(raw, bool):
+            target = self._nth(raw, row, choices)
+        else:
+            target = self._target(raw_key(raw, f"{row.where}: column {self.target!r}"), row, choices)
         if references and target not in references:
             references = (target, *references)
         return Example(fields, target, references, choices)
@@ -137,6 +149,15 @@ class Layout:
         if len(choices) < 2 or len(set(choices)) < len(choices):
             raise DataError(f"{named}: at least two different choices are needed (got {_short(choices)})")
         return choices
+
+    def _nth(self, place: int, row: Row, choices: tuple[str, ...]) -> str:
+        """The choice at a place counted from 0: a number is a place even where it is a choice's text, too."""
+        if not 0 <= place < len(choices):
+            raise DataError(
+                f"{row.where}: column {self.target!r}: {place} is no place among the {len(choices)} choices, "
+                f"counted from 0: {_short(choices)}"
+            )
+        return choices[place]
 
     def _target(self, raw: str, row: Row, choices: tuple[str, ...]) -> str:
         target = self.label_names.get(raw, raw)
@@ -216,10 +237,15 @@ def _field(value: object, where: str) -> str | list[str]:
     return raw_key(value, where)
 
 
-def _is_text_like(value: object) -> bool:
+def _holds_text(rows: Sequence[Row], name: str) -> bool:
+    """Whether the first value that is there is text; a later one that is not is an error of its row."""
+    return _is_text(next((row.values[name] for row in rows if row.values.get(name) is not None), None))
+
+
+def _is_text(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(isinstance(item, str) for item in value)
-    return isinstance(value, (str, int, float))
+    return isinstance(value, str)
 
 
 def _short(value: object) -> str:

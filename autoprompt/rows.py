@@ -162,7 +162,9 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
     delimiter = "\t" if path.suffix == ".tsv" else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # A tab-separated file quotes nothing: a cell may start with a quotation mark and mean it.
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
     header: list[str] | None = None
     start = 1  # a quoted cell may span lines: a row is named by its first line
     try:

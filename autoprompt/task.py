@@ -13,7 +13,7 @@ from autoprompt import catalog
 from autoprompt.errors import DataError, SpecError, TemplateError, nearest
 from autoprompt.example import Example as Example
 from autoprompt.example import Kind as Kind
-from autoprompt.example import Layout, Row, check_text, digest
+from autoprompt.example import Layout, Row, check_text, digest, raw_key
 from autoprompt.prompt import Prompt
 from autoprompt.rows import check_roles, python_rows, read_source, target_column
 from autoprompt.specfile import locate, read_spec
@@ -101,7 +101,7 @@ class Task:
             "labels": self.labels,
             "among": self.among,
             "settings": [self.calibrate, self.candidates, self.normalize],
-            "completion": [self.max_tokens, self.stop] if self.kind == "generation" else [],
+            "completion": [self.max_tokens, self.stop],
             "splits": {role: [item.id for item in self.split(role)] for role in ROLES},
         }
         return digest(content)
@@ -244,7 +244,7 @@ class Task:
         tables = python_rows(rows, f"task {name}")
         check_roles(split or {}, f"task {name}")
         word_map = _words(words)
-        label_map = {str(raw): label for raw, label in (label_names or {}).items()}
+        label_map = {_key(raw, "label_names"): label for raw, label in (label_names or {}).items()}
         layout = Layout(
             kind=kind,
             target=None if references and not target else target or target_column(tables, f"task {name}"),
@@ -252,7 +252,9 @@ class Task:
             references=references,
             choices=choices,
             label_names=label_map,
-            labels=tuple(dict.fromkeys(labels or word_map or label_map.values())),
+            labels=tuple(
+                dict.fromkeys([_key(label, "labels") for label in labels or word_map or label_map.values()])
+            ),
         )
         task = _assemble(name, layout, tables, split or {}, seed, prompt, word_map, metric or "")
         return dataclasses.replace(
@@ -367,11 +369,21 @@ def _check_words(task: Task, where: str) -> None:
     for label in task.labels:
         for word in task.words[label]:
             check_text(word, f"{where}: words of {label}")
+            if word != word.strip():
+                raise SpecError(
+                    f"{where}: words of {label}: words stand without spaces around them (got {word!r})"
+                )
             if owner.setdefault(word, label) != label:
                 raise SpecError(f"{where}: words: {word!r} stands for both {owner[word]!r} and {label!r}")
 
 
 def _words(words: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
     return {
-        label: (given,) if isinstance(given, str) else tuple(given) for label, given in (words or {}).items()
+        _key(label, "words"): (given,) if isinstance(given, str) else tuple(given)
+        for label, given in (words or {}).items()
     }
+
+
+def _key(raw: object, where: str) -> str:
+    """A label as text, converted as the data's values are, so that ``0`` and ``True`` meet their rows."""
+    return raw_key(raw, f"Task.from_rows: {where}")

@@ -210,16 +210,14 @@ def report(runs: Path) -> str:
         cell.setdefault("manual", []).append(100 * test["seed_prompt"]["value"])
     lines = ["| model | task | manual | random search | tpe | seeds |", "|---|---|---|---|---|---|"]
     for (model, task), cell in cells.items():
-        found = [_mean_sd(cell.get(name, [])) for name in STRATEGIES]
-        lines.append(
-            f"| {model} | {task} | {cell['manual'][0]:.1f} | {' | '.join(found)} | {len(cell['manual']) // 2} |"
-        )
+        if all(name in cell for name in STRATEGIES):
+            found = " | ".join(_mean_sd(cell[name]) for name in STRATEGIES)
+            seeds = min(len(cell[name]) for name in STRATEGIES)
+            lines.append(f"| {model} | {task} | {cell['manual'][0]:.1f} | {found} | {seeds} |")
     return "\n".join(lines)
 
 
 def _mean_sd(values: Sequence[float]) -> str:
-    if not values:
-        return "–"
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.1f} ± {spread:.1f}"
 

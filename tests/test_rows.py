@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from autoprompt.rows import read_table
 from autoprompt.task import Task
 from tests.test_task import ROWS, complaint, write_rows, write_task
 
@@ -97,3 +98,9 @@ def test_a_dataset_that_cannot_be_reached_says_what_to_do(tmp_path: Path) -> Non
     message = complaint(write_task(tmp_path, "{source: nobody/nothing, target: label}"))
     assert "dataset 'nobody/nothing' could not be loaded" in message
     assert "save_to_disk" in message
+
+
+def test_a_tab_separated_cell_may_start_with_a_quotation_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('text\tlabel\n" opening only\t1\nother\t0\nclosing "\t1\n', "utf-8")
+    rows = read_table(tmp_path / "a.tsv")
+    assert [row.values["text"] for row in rows] == ['" opening only', "other", 'closing "']

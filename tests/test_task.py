@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from autoprompt.errors import AutopromptError, DataError, SpecError, TemplateError
+from autoprompt.errors import AutopromptError, DataError, InputError, SpecError, TemplateError
 from autoprompt.task import Example, Task
 
 ROWS = [
@@ -125,7 +125,7 @@ def test_identity_is_content() -> None:
 
 def test_fingerprint_follows_what_is_measured_only() -> None:
     task = Task.from_rows(ROWS)
-    for same in ({"name": "other"}, {"notes": ("x",)}, {"space": "s"}, {"max_tokens": 5}):
+    for same in ({"name": "other"}, {"notes": ("x",)}, {"space": "s"}):
         assert dataclasses.replace(task, **same).fingerprint == task.fingerprint
     for changed in ({"prompt": "{{ text }} {{ answer }}"}, {"calibrate": True}, {"metric": "macro_f1"}):
         assert dataclasses.replace(task, **changed).fingerprint != task.fingerprint
@@ -314,3 +314,45 @@ def test_real_data(shared: Path) -> None:
     )
     assert [len(part) for part in (task.train, task.select, task.test)] == [32, 32, 1821]
     assert len(task.labels) == 2
+
+
+def test_numbers_are_no_fields_unless_asked_for() -> None:
+    rows = [{"id": i, "text": None if i == 0 else f"text {i % 20}", "label": "ab"[i % 2]} for i in range(80)]
+    task = Task.from_rows(rows[1:])
+    assert task.fields == ("text",)
+    assert task.notes, "repeated texts are found although every row has another id"
+    assert Task.from_rows(rows[1:], fields=["text", "id"]).fields == ("text", "id")
+    with pytest.raises(DataError, match="column 'text' is empty"):
+        Task.from_rows(rows)
+
+
+def test_a_number_is_a_place_among_the_choices() -> None:
+    rows = [{"question": f"q{i}", "choices": ["10", "2", "1", "0"], "answer": i % 4} for i in range(40)]
+    task = Task.from_rows(rows, kind="multiple_choice", choices="choices")
+    assert {(item.fields["question"][1:], item.target) for item in task.test} <= {
+        (str(i), ["10", "2", "1", "0"][i % 4]) for i in range(40)
+    }
+    rows[3]["answer"] = 4
+    with pytest.raises(DataError, match="4 is no place among the 4 choices"):
+        Task.from_rows(rows, kind="multiple_choice", choices="choices")
+
+
+def test_labels_that_are_numbers_or_truth_values() -> None:
+    rows = [{"text": f"t{i}", "label": i % 2} for i in range(40)]
+    assert Task.from_rows(rows, words={0: "bad", 1: "good"}).labels == ("0", "1")
+    assert Task.from_rows(rows, labels=[0, 1]).labels == ("0", "1")
+    truth = [{"text": f"t{i}", "label": bool(i % 2)} for i in range(40)]
+    assert set(Task.from_rows(truth, label_names={True: "yes", False: "no"}).labels) == {"yes", "no"}
+
+
+def test_a_field_called_answer_is_refused_or_left_out() -> None:
+    rows = [{"text": f"t{i}", "answer": "x", "label": "ab"[i % 2]} for i in range(40)]
+    assert Task.from_rows(rows).fields == ("text",)
+    with pytest.raises(DataError, match="no field can be called 'answer'"):
+        Task.from_rows(rows, fields=["text", "answer"])
+
+
+def test_words_with_spaces_around_them_are_refused() -> None:
+    rows = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(40)]
+    with pytest.raises(InputError, match="without spaces around"):
+        Task.from_rows(rows, words={"a": " bad", "b": "good"})
