@@ -162,9 +162,13 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
     delimiter = "\t" if path.suffix == ".tsv" else ","
-    # A tab-separated file quotes nothing: a cell may start with a quotation mark and mean it.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
+    lines = io.StringIO(text, newline="")
+    if (
+        delimiter == "\t"
+    ):  # a tab-separated file quotes nothing: a cell may start with a quotation mark and mean it
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     start = 1  # a quoted cell may span lines: a row is named by its first line
     try:
