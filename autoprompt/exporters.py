@@ -79,6 +79,8 @@ def _read(path: Path) -> str:
 def _prompt_of(path: Path, content: str, text: str | None) -> Prompt:
     try:
         document = json.loads(content)
+        if isinstance(document, list):
+            raise TypeError("chat messages are written for other programs and hold no label words")
         form = document["format"]
         if form != FORMAT:
             raise DataError(f"{path}: format is {form!r}, this version reads {FORMAT!r}")

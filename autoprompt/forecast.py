@@ -7,16 +7,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from autoprompt.asks import Score
 from autoprompt.budget import Budget
 from autoprompt.cache import Cache
 from autoprompt.harness import Harness
 from autoprompt.inputs import check_call, check_capability, check_floor, fit_words, load_space, load_task
 from autoprompt.models.load import load_model
-from autoprompt.space import SearchSpace
+from autoprompt.space import RandomChooser, SearchSpace
 from autoprompt.task import Task
 
-_WARM, _PROBE = 8, 64
+_WARM, _PROBE, _PROMPTS = 8, 96, 12
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Forecast:
     """The cost of a search and of the measurement on test that follows it.
 
     Attributes:
-        calls: prompt-on-example forwards the budget allows.
-        tokens: tokens the model will read for them, at the manual prompt's length.
+        calls: prompt-on-example forwards the budget and the size of the space allow.
+        tokens: tokens the model will read for them, at the mean length of prompts drawn from the space.
         seconds: how long they take at the measured speed.
         test_calls: calls of the measurement on test, outside the budget.
         test_seconds: how long they take.
@@ -64,7 +66,7 @@ def estimate(
     *,
     space: SearchSpace | str | Path | None = None,
 ) -> Forecast:
-    """Measure this model's speed on the task's manual prompt and say what ``budget`` will cost.
+    """Measure this model's speed on the manual prompt and some prompts of the space, and say what ``budget`` will cost.
 
     Args:
         task: as for ``optimize``.
@@ -84,16 +86,19 @@ def estimate(
     check_floor(task, loaded, budget)
     fitted, _ = fit_words(task, chosen, loaded)
     bound = fitted.bind(task, answer_at_end=loaded.kind != "masked")
-    probe = task.select[:_PROBE]
+    asks = _probes(task, bound)
     with contextlib.closing(Cache()) as cache:
         harness = Harness(task, loaded, None, cache)
         harness.answer([Score(task.seed_prompt, task.train[:_WARM])])  # the first calls are slower
-        tokens, start = harness.meter.tokens, time.perf_counter()
-        harness.answer([Score(task.seed_prompt, probe, repeat=1)])
+        calls_before, tokens, start = harness.meter.calls, harness.meter.tokens, time.perf_counter()
+        harness.answer(asks)
         seconds = max(time.perf_counter() - start, 1e-6)
-    per_call = (harness.meter.tokens - tokens) / len(probe)
-    rate = len(probe) / seconds
+    probed = harness.meter.calls - calls_before
+    per_call = (harness.meter.tokens - tokens) / probed
+    rate = probed / seconds
+    size = bound.size()
     limits = [
+        size * len(task.select),
         budget.calls,
         None if budget.tokens is None else budget.tokens / max(per_call, 1),
         None if budget.seconds is None else budget.seconds * rate,
@@ -106,10 +111,20 @@ def estimate(
         test_calls=2 * len(task.test),
         test_seconds=2 * len(task.test) / rate,
         prompts=calls // len(task.select),
-        space_size=bound.size(),
+        space_size=size,
         tokens_per_second=per_call * rate,
         calls_per_second=rate,
     )
+
+
+def _probes(task: Task, space: SearchSpace) -> list[Score]:
+    """The manual prompt and prompts drawn from the space, each on a few select examples: with demonstrations, prompts
+    are several times as long as the manual one.
+    """
+    choose = RandomChooser(np.random.default_rng(0))
+    drawn = [prompt for prompt in (space.draw(choose) for _ in range(_PROMPTS - 1)) if prompt is not None]
+    examples = task.select[: _PROBE // _PROMPTS]
+    return [Score(prompt, examples, repeat=1) for prompt in (task.seed_prompt, *drawn)]
 
 
 def _minutes(seconds: float) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from autoprompt import catalog
 from autoprompt.errors import InputError
 from autoprompt.study import write_atomically
 
@@ -137,6 +138,14 @@ def write_starter(name: str, folder: Path) -> list[Path]:
         raise InputError(
             f"init {name}: {', '.join(taken)} already there; nothing was written", hint="choose another name"
         )
+    kinds: tuple[catalog.Kind, ...] = ("tasks", "search_spaces")
+    for kind in kinds:
+        if (catalog.shipped(kind) / f"{name}.yaml").is_file():
+            raise InputError(
+                f"init {name}: a shipped {'task' if kind == 'tasks' else 'search space'} has this name, and a file here "
+                "would hide it",
+                hint="choose another name",
+            )
     for path, text in files.items():
         write_atomically(path, text)
     return list(files)

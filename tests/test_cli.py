@@ -257,3 +257,12 @@ def test_export(home: Path) -> None:
     result = json.loads((home / "run" / "result.json").read_text("utf-8"))
     assert scored == of_run | {"cost": scored["cost"]}
     assert scored["value"] == result["test"]["candidate"]["value"]
+
+
+def test_init_does_not_hide_what_ships(tmp_path: Path) -> None:
+    from autoprompt.errors import InputError
+    from autoprompt.starter import write_starter
+
+    with pytest.raises(InputError, match="a shipped task has this name"):
+        write_starter("reviews", tmp_path)
+    assert not list(tmp_path.iterdir())
