@@ -188,7 +188,10 @@ class _Run:
             seed_select=_score(study.trials[0] if study.trials else None),
             best_select=_score(best),
             test=test,
-            spent=harness.meter,
+            # A round that was cut short is charged again when it is repeated: what counts is what was answered.
+            spent=harness.meter
+            if status in FINISHED
+            else dataclasses.replace(harness.meter, calls=study.trials[-1].calls if study.trials else 0),
             measured=final.meter,
             header=study.header,
             chosen=self.strategy.note or str(study.header["strategy"]["strategy"]),
