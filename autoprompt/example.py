@@ -85,8 +85,8 @@ class Layout:
     label_names: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
 
-    def columns_for(self, rows: Sequence[Row]) -> dict[str, str]:
-        """Our field name to column: as given, or all columns whose first value that is not null is text.
+    def columns_for(self, tables: Sequence[Sequence[Row]]) -> dict[str, str]:
+        """Our field name to column: as given, or all columns of the first table that hold text in all of them.
 
         Numbers are no fields unless asked for: a row number would make every repeated text another question.
 
@@ -98,12 +98,15 @@ class Layout:
                 "fields: no field can be called 'answer': {{ answer }} marks where the answer is read",
                 hint="give it another name: fields={'reply': 'answer', ...}",
             )
-        if self.columns or not rows:
+        if self.columns or not tables:
             return dict(self.columns)
+        rows = [row for table in tables for row in table]
         taken = {self.target, self.references, "answer"}
         taken |= {self.choices} if isinstance(self.choices, str) else set(self.choices or ())
         names = [
-            name for name in dict.fromkeys(name for row in rows for name in row.values) if name not in taken
+            name
+            for name in dict.fromkeys(name for row in tables[0] for name in row.values)
+            if name not in taken
         ]
         return {name: name for name in names if str(name).isidentifier() and _holds_text(rows, name)}
 
@@ -129,10 +132,12 @@ class Layout:
         if self.target is None:
             return Example(fields, references[0], references, choices)
         raw = _cell(row, self.target, "target")
-        if self.kind == "multiple_choice" and isinstance(raw, int) and not isinstance(raw, bool):
-            target = self._nth(raw, row, choices)
+        key = raw_key(raw, f"{row.where}: column {self.target!r}")
+        is_place = isinstance(raw, int) and not isinstance(raw, bool) and key not in self.label_names
+        if self.kind == "multiple_choice" and is_place:
+            target = self._nth(int(key), row, choices)
         else:
-            target = self._target(raw_key(raw, f"{row.where}: column {self.target!r}"), row, choices)
+            target = self._target(key, row, choices)
         if references and target not in references:
             references = (target, *references)
         return Example(fields, target, references, choices)
@@ -171,16 +176,29 @@ class Layout:
                 f"{where}: value {raw!r} is none of the {known}{nearest(raw, self.labels)}",
                 hint="map raw values to labels by data.label_names, or add the label to labels and words",
             )
-        if self.kind == "multiple_choice" and target not in choices:
-            if target.isdecimal() and int(target) < len(choices):
-                return choices[int(target)]
-            raise DataError(
-                f"{where}: {target!r} is neither one of the choices nor their place, counted from 0; "
-                f"choices: {_short(choices)}"
-            )
+        if self.kind == "multiple_choice":
+            return _chosen(target, choices, where)
         if not target.strip():
             raise DataError(f"{where}: the answer is empty")
         return target
+
+
+def _chosen(answer: str, choices: tuple[str, ...], where: str) -> str:
+    """The choice that a text means: the text itself, or its place counted from 0; never a guess between them."""
+    places = [choices[int(answer)]] if answer.isdecimal() and int(answer) < len(choices) else []
+    meant = list(dict.fromkeys([answer, *places] if answer in choices else places))
+    if len(meant) > 1:
+        raise DataError(
+            f"{where}: {answer!r} is the choice {meant[0]!r} and also the place (counted from 0) of the choice "
+            f"{meant[1]!r}; choices: {_short(choices)}",
+            hint="give places as numbers, not as text (a .jsonl file can)",
+        )
+    if not meant:
+        raise DataError(
+            f"{where}: {answer!r} is neither one of the choices nor their place, counted from 0; "
+            f"choices: {_short(choices)}"
+        )
+    return meant[0]
 
 
 def raw_key(value: object, where: str) -> str:
@@ -238,8 +256,9 @@ def _field(value: object, where: str) -> str | list[str]:
 
 
 def _holds_text(rows: Sequence[Row], name: str) -> bool:
-    """Whether the first value that is there is text; a later one that is not is an error of its row."""
-    return _is_text(next((row.values[name] for row in rows if row.values.get(name) is not None), None))
+    """Whether text stands there and never a number; a null or an object beside text is an error of its row."""
+    values = [row.values[name] for row in rows if row.values.get(name) is not None]
+    return any(map(_is_text, values)) and not any(isinstance(value, (int, float)) for value in values)
 
 
 def _is_text(value: object) -> bool:

@@ -61,10 +61,14 @@ def read_prompt(path: str | Path) -> Prompt:
     path = Path(path)
     content = _read(path)
     if path.suffix == ".json":
-        return _prompt_of(path, content, None)
-    text = content.removesuffix("\n")
+        return _prompt_of(path, content)
+    text = content.replace("\r\n", "\n").removesuffix("\n")  # a Windows editor ends every line in CRLF
     sidecar = path.with_suffix(".json")
-    return _prompt_of(sidecar, _read(sidecar), text) if sidecar.is_file() else Prompt(text)
+    if not sidecar.is_file():
+        return Prompt(text)
+    written = _prompt_of(sidecar, _read(sidecar))
+    # Untouched since it was written: a CRLF in it is the prompt's own and was scored with it.
+    return written if content == written.text + "\n" else Prompt(text, written.words)
 
 
 def _read(path: Path) -> str:
@@ -76,7 +80,7 @@ def _read(path: Path) -> str:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}", hint="save the file as UTF-8") from None
 
 
-def _prompt_of(path: Path, content: str, text: str | None) -> Prompt:
+def _prompt_of(path: Path, content: str) -> Prompt:
     try:
         document = json.loads(content)
         if isinstance(document, list):
@@ -85,7 +89,7 @@ def _prompt_of(path: Path, content: str, text: str | None) -> Prompt:
         if form != FORMAT:
             raise DataError(f"{path}: format is {form!r}, this version reads {FORMAT!r}")
         words = {str(label): _words(words) for label, words in document["label_words"].items()}
-        return Prompt(_text(document["prompt"]) if text is None else text, words)
+        return Prompt(_text(document["prompt"]), words)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise

@@ -161,14 +161,15 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
-    delimiter = "\t" if path.suffix == ".tsv" else ","
+    # A tab-separated file quotes nothing: a cell may start with a quotation mark and mean it.
+    quotes = path.suffix == ".csv"
     lines = io.StringIO(text, newline="")
-    if (
-        delimiter == "\t"
-    ):  # a tab-separated file quotes nothing: a cell may start with a quotation mark and mean it
-        reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
+    if quotes:
+        reader = csv.reader(lines, strict=True)
     else:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    limit = csv.field_size_limit()  # 131,072 characters by default, and one for the whole process
+    csv.field_size_limit(max(limit, len(text)))
     header: list[str] | None = None
     start = 1  # a quoted cell may span lines: a row is named by its first line
     try:
@@ -182,7 +183,9 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
                     raise DataError(
                         f"{path}:{start}: ragged: {len(cells)} cells where the header has {len(header)} "
                         f"({', '.join(header)})",
-                        hint=f'put cells that hold "{delimiter}" or line breaks in double quotes',
+                        hint='put cells that hold "," or line breaks in double quotes'
+                        if quotes
+                        else "a .tsv cell can hold neither tabs nor line breaks; use .csv or .jsonl",
                     )
                 yield Row(dict(zip(header, cells, strict=True)), f"{path.name}:{start}")
             start = reader.line_num + 1
@@ -191,6 +194,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
             f"{path}:{start}: not readable as {path.suffix[1:]}: {error}",
             hint="double the quotes inside a quoted cell, or use .jsonl",
         ) from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
@@ -215,7 +220,7 @@ def _read_place(place: str, base: Path) -> list[Row]:
     if ending not in builders:
         raise DataError(f"{place}: unknown kind of file {ending!r}; allowed: {', '.join(FORMATS)}")
     datasets = _datasets()
-    options = {"sep": "\t"} if ending == ".tsv" else {}
+    options = {"sep": "\t", "quoting": csv.QUOTE_NONE} if ending == ".tsv" else {}
     try:
         loaded = datasets.load_dataset(builders[ending], data_files=place, split="train", **options)
     except Exception as error:  # whatever the network and the builders raise: it all means "not loaded"

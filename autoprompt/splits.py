@@ -96,6 +96,19 @@ def take(examples: Sequence[Example], n: int, *, seed: int, stratify: bool) -> t
     return tuple(_trimmed(examples, n, seed, stratify))
 
 
+def note_shared(splits: Mapping[str, Sequence[Example]], notes: Sequence[str]) -> tuple[str, ...]:
+    """``notes``, with how many rows of each split ask what an earlier one asks (older counts are replaced)."""
+    result = list(notes)
+    asked = {role: {item.question for item in splits[role]} for role in ROLES}
+    for index, role in enumerate(ROLES):
+        for earlier in ROLES[:index]:
+            count = sum(item.question in asked[earlier] for item in splits[role])
+            ending = f" rows of {role} also stand in {earlier}"
+            result = [note for note in result if not note.endswith(ending)]
+            result += [f"{count}{ending}"] if count else []
+    return tuple(result)
+
+
 def _carved(
     pool: list[Example],
     pool_role: str,

@@ -17,7 +17,7 @@ from autoprompt.example import Layout, Row, check_text, digest, raw_key
 from autoprompt.prompt import Prompt
 from autoprompt.rows import check_roles, python_rows, read_source, target_column
 from autoprompt.specfile import locate, read_spec
-from autoprompt.splits import ROLES, make_splits, take
+from autoprompt.splits import ROLES, make_splits, note_shared, take
 from autoprompt.taskfile import TaskForm, check_metric, default_metric
 
 Candidates = Literal["vocabulary", "targets"]
@@ -74,6 +74,8 @@ class Task:
             targets = {item.target for role in ROLES for item in self.split(role)}
             object.__setattr__(self, "among", tuple(sorted(targets)))
         _check(self)
+        notes = note_shared({role: self.split(role) for role in ROLES}, self.notes)
+        object.__setattr__(self, "notes", notes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and self.fingerprint == other.fingerprint
@@ -203,9 +205,9 @@ class Task:
         target: str | None = None,
         references: str | None = None,
         choices: str | tuple[str, ...] | None = None,
-        label_names: Mapping[str, str] | None = None,
-        labels: Sequence[str] | None = None,
-        words: Mapping[str, str | Sequence[str]] | None = None,
+        label_names: Mapping[Any, Any] | None = None,
+        labels: Sequence[Any] | None = None,
+        words: Mapping[Any, str | Sequence[str]] | None = None,
         prompt: str | None = None,
         metric: str | None = None,
         split: Mapping[str, int | float | None] | None = None,
@@ -227,7 +229,7 @@ class Task:
             target: column of the answer; None: ``label``, ``target`` or ``answer``, whichever is there.
             references: column with all acceptable answers (generation).
             choices: column with the list of choices, or one column per choice (multiple choice).
-            label_names: raw value (as text) to label.
+            label_names: raw value, as it stands in the rows or as text, to label.
             labels: the labels; None: those of ``words``, or the values that occur.
             words: label to its word or words; None: the labels themselves.
             prompt: manual prompt; None: the fields one a line, then ``Answer: {{ answer }}``.
@@ -244,7 +246,8 @@ class Task:
         tables = python_rows(rows, f"task {name}")
         check_roles(split or {}, f"task {name}")
         word_map = _words(words)
-        label_map = {_key(raw, "label_names"): label for raw, label in (label_names or {}).items()}
+        label_map = {_key(raw): _key(label) for raw, label in (label_names or {}).items()}
+        named = [_key(label) for label in labels or word_map or label_map.values()]
         layout = Layout(
             kind=kind,
             target=None if references and not target else target or target_column(tables, f"task {name}"),
@@ -252,9 +255,7 @@ class Task:
             references=references,
             choices=choices,
             label_names=label_map,
-            labels=tuple(
-                dict.fromkeys([_key(label, "labels") for label in labels or word_map or label_map.values()])
-            ),
+            labels=tuple(dict.fromkeys(named)),
         )
         task = _assemble(name, layout, tables, split or {}, seed, prompt, word_map, metric or "")
         return dataclasses.replace(
@@ -292,7 +293,7 @@ def _assemble(
     for role, rows in tables.items():
         if not rows:
             raise DataError(f"{where}: split {role!r} holds no rows")
-    columns = layout.columns_for(next(iter(tables.values())))
+    columns = layout.columns_for(list(tables.values()))
     if not columns:
         raise DataError(f"{where}: no column of text beside the answer", hint="name the columns by fields")
     given = {role: [layout.example(row, columns) for row in rows] for role, rows in tables.items()}
@@ -377,13 +378,13 @@ def _check_words(task: Task, where: str) -> None:
                 raise SpecError(f"{where}: words: {word!r} stands for both {owner[word]!r} and {label!r}")
 
 
-def _words(words: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+def _words(words: Mapping[Any, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
     return {
-        _key(label, "words"): (given,) if isinstance(given, str) else tuple(given)
+        _key(label): (given,) if isinstance(given, str) else tuple(given)
         for label, given in (words or {}).items()
     }
 
 
-def _key(raw: object, where: str) -> str:
+def _key(raw: object) -> str:
     """A label as text, converted as the data's values are, so that ``0`` and ``True`` meet their rows."""
-    return raw_key(raw, f"Task.from_rows: {where}")
+    return raw_key(raw, "Task.from_rows: a label in labels, label_names or words")

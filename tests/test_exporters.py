@@ -120,3 +120,14 @@ def test_files_that_are_no_prompts(tmp_path: Path, content: bytes, message: str)
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_prompt(tmp_path / "none.txt")
+
+
+def test_a_prompt_saved_by_a_windows_editor_is_the_same_prompt(tmp_path: Path) -> None:
+    text = "One line\n{{ text }}\n{{ answer }}"
+    path, sidecar = write_prompt(tmp_path / "best.txt", document(text))
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_prompt(path) == Prompt(text, WORDS)
+    path.write_bytes(path.read_bytes().replace(b"One", b"Two"))
+    assert read_prompt(path) == Prompt(text.replace("One", "Two"), WORDS)
+    sidecar.unlink()
+    assert read_prompt(path) == Prompt(text.replace("One", "Two"))

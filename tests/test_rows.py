@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
+from autoprompt.errors import DataError
 from autoprompt.rows import read_table
 from autoprompt.task import Task
 from tests.test_task import ROWS, complaint, write_rows, write_task
@@ -104,3 +106,17 @@ def test_a_tab_separated_cell_may_start_with_a_quotation_mark(tmp_path: Path) ->
     (tmp_path / "a.tsv").write_text('text\tlabel\n" opening only\t1\nother\t0\nclosing "\t1\n', "utf-8")
     rows = read_table(tmp_path / "a.tsv")
     assert [row.values["text"] for row in rows] == ['" opening only', "other", 'closing "']
+
+
+def test_a_cell_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    long = "x" * (limit + 1)
+    (tmp_path / "a.csv").write_text(f"text,label\n{long},1\n", "utf-8")
+    (tmp_path / "a.tsv").write_text(f"text\tlabel\n{long}\t1\n", "utf-8")
+    for name in ("a.csv", "a.tsv"):
+        assert read_table(tmp_path / name)[0].values["text"] == long
+        assert csv.field_size_limit() == limit
+    (tmp_path / "a.csv").write_text(f"text,label\n{long},1,2\n", "utf-8")
+    with pytest.raises(DataError, match="ragged"):
+        read_table(tmp_path / "a.csv")
+    assert csv.field_size_limit() == limit

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from autoprompt.errors import AutopromptError, DataError, InputError, SpecError, TemplateError
-from autoprompt.task import Example, Task
+from autoprompt.task import Task
 
 ROWS = [
     {"text": f"item {i} is {'good' if i % 3 else 'bad'}", "label": "pos" if i % 3 else "neg", "score": i}
@@ -114,20 +114,13 @@ def test_repeated_rows_are_dropped_before_splitting_and_told() -> None:
     assert kept.notes == ("1 rows of test repeat another row of test; they were kept",)
 
 
-def test_identity_is_content() -> None:
-    one, two = Example({"a": "x", "b": "y"}, "t"), Example({"b": "y", "a": "x"}, "t")
-    assert one == two
-    assert hash(one) == hash(two)
-    assert one != Example({"a": "x", "b": "y"}, "u")
-    assert one.question == Example({"a": "x", "b": "y"}, "u").question
-    assert Example({"a": "1"}, "t", choices=("p", "q")) != Example({"a": "1"}, "t", choices=("q", "p"))
-
-
 def test_fingerprint_follows_what_is_measured_only() -> None:
     task = Task.from_rows(ROWS)
     for same in ({"name": "other"}, {"notes": ("x",)}, {"space": "s"}):
         assert dataclasses.replace(task, **same).fingerprint == task.fingerprint
     for changed in ({"prompt": "{{ text }} {{ answer }}"}, {"calibrate": True}, {"metric": "macro_f1"}):
+        assert dataclasses.replace(task, **changed).fingerprint != task.fingerprint
+    for changed in ({"max_tokens": 5}, {"stop": (".",)}):  # models that only write use them for labels, too
         assert dataclasses.replace(task, **changed).fingerprint != task.fingerprint
 
 
@@ -148,34 +141,6 @@ def test_labels_stay_words(tmp_path: Path) -> None:
     assert task.words == {"yes": ("yes",), "no": ("no", "1")}
     assert {e.target for e in task.test} == {"yes", "no"}
     assert task.fields == ("text",)
-
-
-@pytest.mark.parametrize("raw", [0, 0.0, "0", False])
-def test_raw_values_meet_label_names_as_text(raw: object) -> None:
-    names = {"false": "neg"} if raw is False else {0: "neg"}
-    rows = [{"text": f"t{i}", "label": raw if i % 2 else "x"} for i in range(20)]
-    task = Task.from_rows(rows, label_names={**names, "x": "pos"})  # type: ignore[dict-item]
-    assert {e.target for e in task.test} == {"neg", "pos"}
-
-
-def test_multiple_choice() -> None:
-    rows = [
-        {"question": f"q{i}", "options": ["red", "green", "blue"], "answer": i % 3 if i < 15 else "blue"}
-        for i in range(30)
-    ]
-    task = Task.from_rows(rows, kind="multiple_choice", choices="options", normalize=True)
-    assert task.fields == ("question",)
-    assert task.labels == ()
-    assert all(e.target in e.choices and e.choices == ("red", "green", "blue") for e in task.test)
-    wide = [{"q": f"q{i}", "a": "x", "b": f"y{i}", "label": 1} for i in range(12)]
-    task = Task.from_rows(wide, kind="multiple_choice", choices=("a", "b"))
-    assert task.test[0].target == task.test[0].choices[1]
-    rows[3]["answer"] = "purple"
-    with pytest.raises(DataError, match=r"row 4: column 'answer': 'purple' is neither one of the choices"):
-        Task.from_rows(rows, kind="multiple_choice", choices="options")
-    rows[3] = {**rows[3], "options": ["red"]}
-    with pytest.raises(DataError, match="row 4: choices: at least two different choices"):
-        Task.from_rows(rows, kind="multiple_choice", choices="options")
 
 
 def test_generation_with_references() -> None:
@@ -316,27 +281,6 @@ def test_real_data(shared: Path) -> None:
     assert len(task.labels) == 2
 
 
-def test_numbers_are_no_fields_unless_asked_for() -> None:
-    rows = [{"id": i, "text": None if i == 0 else f"text {i % 20}", "label": "ab"[i % 2]} for i in range(80)]
-    task = Task.from_rows(rows[1:])
-    assert task.fields == ("text",)
-    assert task.notes, "repeated texts are found although every row has another id"
-    assert Task.from_rows(rows[1:], fields=["text", "id"]).fields == ("text", "id")
-    with pytest.raises(DataError, match="column 'text' is empty"):
-        Task.from_rows(rows)
-
-
-def test_a_number_is_a_place_among_the_choices() -> None:
-    rows = [{"question": f"q{i}", "choices": ["10", "2", "1", "0"], "answer": i % 4} for i in range(40)]
-    task = Task.from_rows(rows, kind="multiple_choice", choices="choices")
-    assert {(item.fields["question"][1:], item.target) for item in task.test} <= {
-        (str(i), ["10", "2", "1", "0"][i % 4]) for i in range(40)
-    }
-    rows[3]["answer"] = 4
-    with pytest.raises(DataError, match="4 is no place among the 4 choices"):
-        Task.from_rows(rows, kind="multiple_choice", choices="choices")
-
-
 def test_labels_that_are_numbers_or_truth_values() -> None:
     rows = [{"text": f"t{i}", "label": i % 2} for i in range(40)]
     assert Task.from_rows(rows, words={0: "bad", 1: "good"}).labels == ("0", "1")
@@ -345,14 +289,36 @@ def test_labels_that_are_numbers_or_truth_values() -> None:
     assert set(Task.from_rows(truth, label_names={True: "yes", False: "no"}).labels) == {"yes", "no"}
 
 
-def test_a_field_called_answer_is_refused_or_left_out() -> None:
-    rows = [{"text": f"t{i}", "answer": "x", "label": "ab"[i % 2]} for i in range(40)]
-    assert Task.from_rows(rows).fields == ("text",)
-    with pytest.raises(DataError, match="no field can be called 'answer'"):
-        Task.from_rows(rows, fields=["text", "answer"])
-
-
 def test_words_with_spaces_around_them_are_refused() -> None:
     rows = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(40)]
     with pytest.raises(InputError, match="without spaces around"):
         Task.from_rows(rows, words={"a": " bad", "b": "good"})
+
+
+@pytest.mark.parametrize("word", [" bad", "bad ", " ", "\n"])
+def test_a_task_made_directly_checks_its_words(word: str) -> None:
+    task = Task.from_rows(ROWS)
+    with pytest.raises(SpecError, match="without spaces around"):
+        dataclasses.replace(task, words={"neg": (word,), "pos": ("good",)})
+    with pytest.raises(SpecError, match="'it' stands for both 'neg' and 'pos'"):
+        dataclasses.replace(task, words={"neg": ("bad", "it"), "pos": ("it",)})
+
+
+def test_rows_that_stand_in_two_splits_are_told() -> None:
+    apart = Task.from_rows(ROWS, split={"train": 40, "select": 40, "test": 40})
+    assert apart.notes == ()
+    same = dataclasses.replace(apart, select=apart.train, test=apart.train, notes=("mine",))
+    assert same.notes == (
+        "mine",
+        "40 rows of select also stand in train",
+        "40 rows of test also stand in train",
+        "40 rows of test also stand in select",
+    )
+    smaller = same.with_sizes(test=30)
+    assert smaller.notes[0] == "mine"
+    assert set(smaller.notes[1:]) == {
+        "40 rows of select also stand in train",
+        "30 rows of test also stand in train",
+        "30 rows of test also stand in select",
+    }
+    assert dataclasses.replace(same, select=apart.select, test=apart.test).notes == ("mine",)
