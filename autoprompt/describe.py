@@ -290,20 +290,12 @@ def _plain(strategy: Mapping[str, Any]) -> str:
 
 def _best_trials(trials: Sequence[Mapping[str, Any]], top: int = 5) -> list[str]:
     """The best complete trials, in the order in which the study ranks them."""
+    from autoprompt.study import Trial, rank
+
     complete = {
         trial["key"]: trial for trial in reversed(trials) if trial["complete"] and trial["score"] is not None
     }
-    ranked = sorted(
-        complete.values(),
-        key=lambda trial: (
-            -trial["score"]
-            * (trial["n"] - trial["missing"])
-            / max(trial["n"], 1),  # what is missing counts as wrong
-            float("inf") if trial["loss"] is None else round(trial["loss"], 4),
-            trial["tokens"],
-            trial["number"],
-        ),
-    )
+    ranked = sorted(complete.values(), key=lambda trial: rank(Trial(**trial)))
     lines = [""] if ranked else []
     for place, trial in enumerate(ranked[:top], start=1):
         words = "/".join("+".join(options) for options in trial["words"].values())

@@ -176,7 +176,7 @@ class Study:
             self._forget(trial.number)  # the model answered differently than it did before
         self.trials.append(trial)
         self._keys.add(trial.key)
-        if _may_win(trial) and (self._best is None or _order(trial) < _order(self._best)):
+        if _may_win(trial) and (self._best is None or rank(trial) < rank(self._best)):
             self._best = trial
         if not known and self._log is not None:
             self._log.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -206,7 +206,7 @@ class Study:
         front: list[Trial] = []
         seen: set[str] = set()
         complete = [trial for trial in self.trials if _may_win(trial)]
-        for trial in sorted(complete, key=lambda trial: (trial.tokens, _order(trial))):
+        for trial in sorted(complete, key=lambda trial: (trial.tokens, rank(trial))):
             best = front[-1].sure if front else None
             if trial.key not in seen and (best is None or (trial.sure or 0.0) > best):
                 front.append(trial)
@@ -231,7 +231,8 @@ def _may_win(trial: Trial) -> bool:
     return trial.complete and trial.score is not None
 
 
-def _order(trial: Trial) -> tuple[float, int, float, float, int]:
+def rank(trial: Trial) -> tuple[float, int, float, float, int]:
+    """Sort key, best first: score with missing answers as wrong, fewest missing, loss in nats, tokens, first asked."""
     sure = -1.0 if trial.sure is None else round(trial.sure, 9)
     # A loss is compared to 1e-4 nats: below that it depends on batch sizes and threads.
     loss = float("inf") if trial.loss is None else round(trial.loss, 4)
