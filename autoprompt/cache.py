@@ -45,7 +45,7 @@ def question_key(fingerprint: str, request: Request, repeat: int = 0) -> str:
         repeat,
     ]
     if isinstance(request, LabelRequest):
-        content.append(request.answers)
+        content += [request.answers, request.relative]
     elif isinstance(request, RankRequest):
         content += [request.target, request.among]
     else:

@@ -59,7 +59,8 @@ def request_for(task: Task, model: Model, prompt: Prompt, example: Example) -> R
         # A label is looked for in all that is said; stop strings are for texts that are themselves the answer.
         return TextRequest(rendered, task.max_tokens, task.stop if task.kind == "generation" else ())
     if task.kind == "classification":
-        return LabelRequest(rendered, tuple(word for label in task.labels for word in prompt.words[label]))
+        words = tuple(word for label in task.labels for word in prompt.words[label])
+        return LabelRequest(rendered, words, relative=True)  # labels are compared with each other only
     if task.kind == "multiple_choice":
         return LabelRequest(rendered, example.choices)
     return RankRequest(rendered, example.target, task.among if task.candidates == "targets" else None)

@@ -213,10 +213,11 @@ def _without_marks(text: str) -> str:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of rendered text; ``is_field`` says that it came from the example and may be shortened."""
+    """A stretch of rendered text, from the example (it may be shortened) or of a token slot of that name."""
 
     text: str
     is_field: bool = False
+    slot: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,24 @@ How open it is decides which protocol it meets; the check is ``isinstance``:
 - ``Model``: has an identity and counts tokens.
 - ``CompletingModel``: continues a text (causal, encoder-decoder, servers, plain functions).
 - ``ScoringModel``: gives log-probabilities of given answers, and ranks over its vocabulary.
+- ``OpenModel``: gives gradients by the tokens of a prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autoprompt.errors import MissingCapability
 from autoprompt.prompt import Rendered
 
 Kind = Literal["masked", "causal", "seq2seq", "text"]
 """``text``: only completes (a function, a server without log-probabilities)."""
+Floats = NDArray[np.float64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,17 @@ class LabelRequest:
 
     Answers are bare words or phrases without surrounding spaces; the model applies its tokenizer's
     leading-space rule: trailing spaces of the text before the answer place move to the front of the answer.
+
+    Attributes:
+        rendered: the text.
+        answers: C answers.
+        relative: only differences between the answers are asked for. All log-probabilities may then be off by
+            one constant, so that a model need not sum over its vocabulary where no answer has a second token.
     """
 
     rendered: Rendered
     answers: tuple[str, ...]
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,41 @@ class TextRequest:
 
 
 Request = LabelRequest | RankRequest | TextRequest
+
+
+@dataclass(frozen=True)
+class GradientRequest:
+    """How should the tokens of the slots change so that the right answers become likelier?
+
+    Attributes:
+        rendered: the text; some of its pieces bear the name of a slot.
+        answers: C answers, as in a ``LabelRequest``.
+        right: indices of the right ones; the loss is -log of their summed probability, in nats.
+        among_answers: whether that probability is among the answers (as scores are compared) or among the
+            whole vocabulary (AutoPrompt, Shin et al. 2020, section 2.2).
+    """
+
+    rendered: Rendered
+    answers: tuple[str, ...]
+    right: tuple[int, ...]
+    among_answers: bool = False
+
+
+@dataclass(frozen=True)
+class SlotGradient:
+    """``ids`` [L]: tokens of a slot; ``gradient`` [L, D]: of the mean loss, by their input embeddings, nats a unit."""
+
+    ids: tuple[int, ...]
+    gradient: Floats
+
+
+@dataclass(frozen=True)
+class GradientReply:
+    """``loss``: mean over the requests, in nats; ``slots`` by name; ``tokens``: read for all requests."""
+
+    loss: float
+    slots: Mapping[str, SlotGradient]
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -179,6 +226,28 @@ class ScoringModel(Model, Protocol):
         """Raise LabelWordError for the first answer that cannot be scored at this answer place (a masked
         model scores single tokens; ``single_token``: so does every model that is to rank it), naming
         single-token alternatives.
+        """
+        ...
+
+
+@runtime_checkable
+class OpenModel(ScoringModel, Protocol):
+    """Gives gradients by the tokens of a prompt."""
+
+    def gradients(self, requests: Sequence[GradientRequest]) -> GradientReply:
+        """Gradient of the mean loss over the requests, which must all hold the same slots with the same tokens.
+
+        Raises:
+            TemplateError: a slot's text is not a whole number of tokens where it stands, or its tokens differ
+                between the requests.
+            LabelWordError: an answer cannot be scored.
+        """
+        ...
+
+    def first_order(self, gradient: Floats, *, block: int = 8192) -> Floats:
+        """[L, V] estimated change of the loss, in nats, when each token of a slot is replaced by each of the
+        vocabulary: (e_new - e_old) . gradient up to a constant a row, which is left out (HotFlip, Ebrahimi et
+        al. 2018, eq. 4; AutoPrompt eq. 2). ``block``: rows of the vocabulary at a time.
         """
         ...
 

@@ -112,7 +112,7 @@ def test_causal(architecture: str, answers: tuple[str, ...]) -> None:
     assert isinstance(ours, ScoringModel)
     assert isinstance(ours, CompletingModel)
     check(ours.logprobs(asked), [naive_causal(model, tokenizer, request) for request in asked])
-    assert ours._head.gated
+    assert ours._reader.head.gated
 
 
 @pytest.mark.parametrize("after", ["", ".", " and the people loved it."], ids=["end", "dot", "middle"])
@@ -125,7 +125,7 @@ def test_masked(architecture: str, after: str) -> None:
     assert isinstance(ours, ScoringModel)
     assert not isinstance(ours, CompletingModel)
     check(ours.logprobs(asked), [naive_masked(model, tokenizer, request) for request in asked])
-    assert ours._head.gated
+    assert ours._reader.head.gated
 
 
 @pytest.mark.parametrize("answers", [SINGLE, MIXED], ids=["single", "mixed"])
@@ -137,7 +137,7 @@ def test_seq2seq(architecture: str, answers: tuple[str, ...]) -> None:
     assert isinstance(ours, ScoringModel)
     assert isinstance(ours, CompletingModel)
     check(ours.logprobs(asked), [naive_seq2seq(model, tokenizer, request) for request in asked])
-    assert ours._head.gated
+    assert ours._reader.head.gated
 
 
 @pytest.mark.parametrize("architecture", [*CAUSAL, *MASKED, *SEQ2SEQ])

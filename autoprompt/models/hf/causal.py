@@ -12,7 +12,12 @@ from autoprompt.models.hf.encoded import Encoded, common_start, share_rows
 from autoprompt.models.hf.generate import Generator
 from autoprompt.models.hf.scoring import HuggingFaceModel, Parts
 from autoprompt.models.hf.tokens import Ids, Place, answers_of, ranked_words
+from autoprompt.models.hf.trie import shared_starts
 from autoprompt.models.hf.words import WordTokens
+
+_TREE = (
+    8  # what a batch's first texts share with the batch before is run twice: the longer the batches, the less
+)
 
 
 class CausalModel(HuggingFaceModel):
@@ -38,6 +43,26 @@ class CausalModel(HuggingFaceModel):
             return [text.removeprefix(gap) for text, gap in zip(texts, gaps, strict=True)]
 
         return self._with_memory(lambda: self._completed(requests, run))
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Requests in the order of their ids, so that those of a batch begin alike; ``_TREE`` times
+        ``batch_tokens`` distinct tokens each, which are run ``batch_tokens`` at a time.
+        """
+        if any(isinstance(request, TextRequest) for request in requests):
+            return super().batches(requests)
+        encoded = self._encoded(requests)
+        order = sorted(range(len(encoded)), key=lambda index: (encoded[index].rows[0], index))
+        starts = shared_starts([encoded[index].rows[0] for index in order])
+        batches: list[list[int]] = []
+        tokens = 0
+        for index, start in zip(order, starts.tolist(), strict=True):
+            new = sum(map(len, encoded[index].rows))
+            tokens += new - start
+            if not batches or tokens > _TREE * self._bound:
+                batches.append([])
+                tokens = new
+            batches[-1].append(index)
+        return batches
 
     def _encode(self, requests: Sequence[Request]) -> list[Encoded]:
         places = [self._tokens.place(request.rendered) for request in requests]
@@ -107,11 +132,7 @@ class CausalModel(HuggingFaceModel):
             hint="put some text before {{ answer }}",
         )
 
-    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids], places: torch.Tensor) -> torch.Tensor:
+    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids]) -> torch.Tensor:
         ids, mask = self._padded(rows)
-
-        def forward() -> torch.Tensor:
-            output = self._model(input_ids=ids, attention_mask=mask, use_cache=False, return_dict=True)
-            return output.logits  # type: ignore[no-any-return]
-
-        return self._head.logits(forward, places)
+        output = self._model(input_ids=ids, attention_mask=mask, use_cache=False, return_dict=True)
+        return output.logits  # type: ignore[no-any-return]

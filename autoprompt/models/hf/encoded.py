@@ -46,6 +46,13 @@ class Encoded:
         return len(self.source) + sum(map(len, self.rows))
 
     @property
+    def at_one_place(self) -> bool:
+        """Whether all answers are one token each and read at the same place."""
+        return len({(read.row, read.start, len(read.targets)) for read in self.reads}) == 1 and (
+            len(self.reads[0].targets) == 1
+        )
+
+    @property
     def width(self) -> int:
         """Positions of the widest row, with the encoder's part and the room for what is generated."""
         return max(self.length, len(self.source) + max(map(len, self.rows), default=0))

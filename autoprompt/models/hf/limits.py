@@ -17,7 +17,7 @@ def longest_text(model: Any, tokenizer: PreTrainedTokenizerBase, wanted: int | N
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     limits = []
     if isinstance(positions, int) and positions > 0:
-        limits.append(positions - _reserved_positions(model))
+        limits.append(positions - reserved_positions(model))
     if 0 < tokenizer.model_max_length < _UNSET:
         limits.append(int(tokenizer.model_max_length))
     if wanted is not None:
@@ -25,7 +25,7 @@ def longest_text(model: Any, tokenizer: PreTrainedTokenizerBase, wanted: int | N
     return min(limits, default=None)
 
 
-def _reserved_positions(model: Any) -> int:
+def reserved_positions(model: Any) -> int:
     """Positions a text cannot use. RoBERTa's kin number from the padding id + 1 on; their table says so by a
     padding row of its own.
     """

@@ -71,11 +71,6 @@ class MaskedModel(HuggingFaceModel):
             f"{' '.join(pieces)} here; single tokens near it: {', '.join(other) or 'none'}"
         )
 
-    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids], places: torch.Tensor) -> torch.Tensor:
+    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids]) -> torch.Tensor:
         ids, mask = self._padded(rows)
-
-        def forward() -> torch.Tensor:
-            output = self._model(input_ids=ids, attention_mask=mask, return_dict=True)
-            return output.logits  # type: ignore[no-any-return]
-
-        return self._head.logits(forward, places)
+        return self._model(input_ids=ids, attention_mask=mask, return_dict=True).logits  # type: ignore[no-any-return]

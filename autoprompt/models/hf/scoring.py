@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -27,16 +27,14 @@ from autoprompt.models import (
     TextReply,
     TextRequest,
 )
-from autoprompt.models.hf.contexts import evaluating
 from autoprompt.models.hf.encoded import Encoded
-from autoprompt.models.hf.head import Head
 from autoprompt.models.hf.limits import longest_text, usable_pad
+from autoprompt.models.hf.reader import Line, Reader, Spot
 from autoprompt.models.hf.settings import Settings
 from autoprompt.models.hf.tokens import Ids, Tokens, fit, with_text
 from autoprompt.prompt import Rendered
 
 _REMEMBERED = 8192  # requests whose ids are kept: count_tokens, batches and logprobs see the same ones
-_FULL_LOGITS = 1 << 26  # numbers in one batch of logits where the head cannot be gated (256 MB in float32)
 _Answer = TypeVar("_Answer")
 
 
@@ -61,17 +59,6 @@ class Parts:
     revision: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Chunk:
-    """Rows that are run together.
-
-    ``places`` are (request, row, position), and ``logits`` [n, V] in float32 those read there.
-    """
-
-    places: list[tuple[int, int, int]]
-    logits: torch.Tensor
-
-
 class HuggingFaceModel(abc.ABC):
     """Scores and ranks with a transformers model.
 
@@ -87,12 +74,20 @@ class HuggingFaceModel(abc.ABC):
         self._parts = parts
         self._model = parts.model
         self._tokens = Tokens(parts.tokenizer, chat=parts.settings.chat)
-        self._head = Head(parts.model)
         self._memory: OrderedDict[Request, Encoded] = OrderedDict()
         parameter = next(parts.model.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
         default = 2048 if self._device.type == "cpu" else 16384
-        self._batch_tokens = parts.settings.batch_tokens or default
+        self._bound = (
+            parts.settings.batch_tokens or default
+        )  # as set: batches of a round never depend on memory
+        self._reader = Reader(
+            parts.model,
+            lambda sources, rows: self._forward(sources, rows),
+            causal=self.kind == "causal",
+            use_tree=parts.settings.tree,
+            batch_tokens=self._bound,
+        )
         self._pad = usable_pad(parts.model, parts.tokenizer)
         self.max_length = longest_text(parts.model, parts.tokenizer, parts.settings.max_length)
 
@@ -123,7 +118,10 @@ class HuggingFaceModel(abc.ABC):
         One reply a request, in order.
         """
         encoded = self._encoded(requests)
-        scores = self._with_memory(lambda: self._scores(encoded))
+        relative = [
+            request.relative and each.at_one_place for request, each in zip(requests, encoded, strict=True)
+        ]
+        scores = self._with_memory(lambda: self._scores(encoded, relative))
         return [
             _failure(each.problem, values) or LabelReply(tuple(values), each.tokens, each.shortened)
             for each, values in zip(encoded, scores, strict=True)
@@ -154,10 +152,8 @@ class HuggingFaceModel(abc.ABC):
         """Requests as ids, however long."""
 
     @abc.abstractmethod
-    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids], places: torch.Tensor) -> torch.Tensor:
-        """Run rows (R of them, padded to T) and return their logits [n, V] at flat places (row * T +
-        position).
-        """
+    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids]) -> torch.Tensor:
+        """Run rows (R of them, padded to T) and return their logits, [R, T, V]."""
 
     def _encoded(self, requests: Sequence[Request]) -> list[Encoded]:
         """Requests as ids, shortened to fit; remembered."""
@@ -189,100 +185,64 @@ class HuggingFaceModel(abc.ABC):
         rows = 0
         for index in order:
             rows += max(1, len(encoded[index].rows))
-            if not batches or rows * encoded[index].width > self._batch_tokens:
+            if not batches or rows * encoded[index].width > self._bound:
                 batches.append([])
                 rows = max(1, len(encoded[index].rows))
             batches[-1].append(index)
         return batches
 
-    def _chunks(self, encoded: Sequence[Encoded]) -> Iterator[Chunk]:
-        """Run all rows, sorted by length, within the bound on padded tokens, and yield what is read in
-        them.
+    def _scores(self, encoded: Sequence[Encoded], relative: Sequence[bool]) -> list[list[float]]:
+        """[requests][answers] log-probabilities in nats, up to a constant where ``relative``; NaN where the model
+        gave no number.
         """
-        jobs = [
-            (index, row)
-            for index in (at for batch in self._packed(encoded) for at in batch)
-            for row in range(len(encoded[index].rows))
-            if not encoded[index].problem
-        ]
-        if jobs and not self._head.checked:
-            self._check_head(encoded, jobs[0])
-        bound = self._batch_tokens
-        if not self._head.gated:
-            vocabulary = int(self._model.config.get_text_config().vocab_size)
-            bound = min(bound, max(1, _FULL_LOGITS // vocabulary))
-        start = 0
-        while start < len(jobs):
-            end, width = start, 0
-            while end < len(jobs):
-                index, row = jobs[end]
-                width = max(width, len(encoded[index].source) + len(encoded[index].rows[row]))
-                if end > start and (end + 1 - start) * width > bound:
-                    break
-                end += 1
-            yield self._run(encoded, jobs[start:end])
-            start = end
-
-    def _check_head(self, encoded: Sequence[Encoded], job: tuple[int, int]) -> None:
-        """See on one row, before the first use, that this architecture gives the same logits with a gated
-        head.
-        """
-        full = self._run(encoded, [job])
-        self._head.gate()
-        try:
-            gated = self._run(encoded, [job])
-        except (RuntimeError, ValueError, IndexError):
-            self._head.open()
-            return
-        close = 1e-4 if self._dtype == torch.float32 else 2e-2
-        if not torch.allclose(full.logits, gated.logits, rtol=close, atol=close, equal_nan=True):
-            self._head.open()
-
-    def _run(self, encoded: Sequence[Encoded], jobs: Sequence[tuple[int, int]]) -> Chunk:
-        rows = [encoded[index].rows[row] for index, row in jobs]
-        sources = [encoded[index].source for index, _ in jobs]
-        places, flat = [], []
-        width = max(map(len, rows))
-        for at, (index, row) in enumerate(jobs):
-            wanted = {
-                read.start + step
-                for read in encoded[index].reads
-                for step in range(len(read.targets))
-                if read.row == row
-            }
-            for position in sorted(wanted):
-                places.append((index, row, position))
-                flat.append(at * width + position)
-        with torch.inference_mode(), evaluating(self._model):
-            logits = self._forward(sources, rows, torch.tensor(flat, device=self._device)).float()
-        return Chunk(places, logits)
-
-    def _scores(self, encoded: Sequence[Encoded]) -> list[list[float]]:
-        """[requests][answers] log-probabilities in nats; NaN where the model gave no number."""
         scores = [[0.0] * len(each.reads) for each in encoded]
-        for chunk in self._chunks(encoded):
-            at = {place: row for row, place in enumerate(chunk.places)}
-            picks = [
-                (index, answer, at[index, read.row, read.start + step], target)
-                for index, row in dict.fromkeys((index, row) for index, row, _ in chunk.places)
-                for answer, read in enumerate(encoded[index].reads)
-                if read.row == row
-                for step, target in enumerate(read.targets)
-            ]
-            rows = torch.tensor([pick[2] for pick in picks], device=self._device)
-            targets = torch.tensor([pick[3] for pick in picks], device=self._device)
-            # log_softmax over the whole vocabulary, at the targets only
-            values = (chunk.logits[rows, targets] - torch.logsumexp(chunk.logits, dim=-1)[rows]).tolist()
-            for (index, answer, _, _), value in zip(picks, values, strict=True):
-                scores[index][answer] += value
+        asked: dict[Spot, list[tuple[int, int, int]]] = {}
+        lines: dict[Line, int] = {}
+        for index, each in enumerate(encoded):
+            for answer, reading in enumerate(() if each.problem else each.reads):
+                line = lines.setdefault((each.source, each.rows[reading.row]), len(lines))
+                for step, target in enumerate(reading.targets):
+                    asked.setdefault((line, reading.start + step), []).append((index, answer, target))
+        for spots, read in self._reader.read(list(lines), asked):
+            for compared in (False, True):
+                picks = [
+                    (index, answer, row, target)
+                    for row, spot in enumerate(spots)
+                    for index, answer, target in asked[spot]
+                    if relative[index] is compared
+                ]
+                values = self._values(read, picks, relative=compared)
+                for (index, answer, _, _), value in zip(picks, values, strict=True):
+                    scores[index][answer] += value
         return scores
+
+    def _values(
+        self, read: torch.Tensor, picks: Sequence[tuple[int, int, int, int]], *, relative: bool
+    ) -> list[float]:
+        """Log P of each pick's target, or where only differences count its logit, in nats."""
+        if not picks:
+            return []
+        rows, targets = self._tensor([pick[2] for pick in picks]), self._tensor([pick[3] for pick in picks])
+        if relative:
+            return self._reader.head.picked(read, rows, targets).tolist()
+        needed, rows = torch.unique(rows, return_inverse=True)
+        return self._reader.head.log_probs(read[needed], rows, targets).tolist()
 
     def _ranked(self, encoded: Sequence[Encoded]) -> list[RankReply | Failure]:
         replies: list[RankReply | Failure] = [Failure(each.problem) for each in encoded]
-        for chunk in self._chunks(encoded):
-            norms = torch.logsumexp(chunk.logits, dim=-1)
-            for (index, _, _), logits, norm in zip(chunk.places, chunk.logits, norms, strict=True):
-                replies[index] = self._rank(encoded[index], logits, norm)
+        asked: dict[Spot, list[int]] = {}
+        lines: dict[Line, int] = {}
+        for index, each in enumerate(encoded):
+            if not each.problem:
+                line = lines.setdefault((each.source, each.rows[0]), len(lines))
+                asked.setdefault((line, each.reads[0].start), []).append(index)
+        for spots, read in self._reader.read(list(lines), asked):
+            left = iter(spots)
+            for block in self._reader.head.logits(read):
+                norms = torch.logsumexp(block, dim=-1)
+                for logits, norm in zip(block, norms, strict=True):
+                    for index in asked[next(left)]:
+                        replies[index] = self._rank(encoded[index], logits, norm)
         return replies
 
     def _rank(self, encoded: Encoded, logits: torch.Tensor, norm: torch.Tensor) -> RankReply | Failure:
@@ -295,8 +255,7 @@ class HuggingFaceModel(abc.ABC):
             better = int((logits > logits[target]).sum())
             top = self._tokens.text([int(logits.argmax())]).strip()
         else:
-            ids = torch.tensor([token for _, token in encoded.among], device=logits.device)
-            some = logits[ids]
+            some = logits[self._tensor([token for _, token in encoded.among])]
             better = int((some > logits[target]).sum())
             top = encoded.among[int(some.argmax())][0]
         return _failure("", [value]) or RankReply(value, better + 1, top, encoded.tokens, encoded.shortened)
@@ -319,12 +278,15 @@ class HuggingFaceModel(abc.ABC):
             try:
                 return work()
             except torch.OutOfMemoryError:
-                if self._batch_tokens <= 64:
+                if self._reader.batch_tokens <= 64:
                     raise ModelError(
                         f"model {self.name!r}: out of memory with one text a batch",
                         hint="use a smaller model, dtype=bfloat16, or a smaller max_length",
                     ) from None
-            self._batch_tokens //= 2
+            self._reader.batch_tokens //= 2
+
+    def _tensor(self, values: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(values, device=self._device)
 
     def _padded(self, rows: Sequence[Ids], *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and attention mask, both [R, T]."""

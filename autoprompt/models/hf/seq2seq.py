@@ -92,25 +92,21 @@ class Seq2SeqModel(HuggingFaceModel):
             )
         return ""
 
-    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids], places: torch.Tensor) -> torch.Tensor:
+    def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids]) -> torch.Tensor:
         distinct = list(dict.fromkeys(sources))  # each text is read once, however many answers it has
         source_ids, source_mask = self._padded(distinct)
         states = self._model.get_encoder()(
             input_ids=source_ids, attention_mask=source_mask, return_dict=True
         ).last_hidden_state  # [S, T, D]
         number = {source: at for at, source in enumerate(distinct)}
-        which = torch.tensor([number[source] for source in sources], device=self._device)
+        which = self._tensor([number[source] for source in sources])
         ids, mask = self._padded(rows)
-
-        def forward() -> torch.Tensor:
-            output = self._model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=states[which]),
-                attention_mask=source_mask[which],
-                decoder_input_ids=ids,
-                decoder_attention_mask=mask,
-                use_cache=False,
-                return_dict=True,
-            )
-            return output.logits  # type: ignore[no-any-return]
-
-        return self._head.logits(forward, places)
+        output = self._model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states[which]),
+            attention_mask=source_mask[which],
+            decoder_input_ids=ids,
+            decoder_attention_mask=mask,
+            use_cache=False,
+            return_dict=True,
+        )
+        return output.logits  # type: ignore[no-any-return]

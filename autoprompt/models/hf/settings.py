@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from autoprompt.errors import InputError, UnknownName, nearest
 
-_FLAGS = ("chat", "allow_bin")
+_FLAGS = ("chat", "allow_bin", "tree")
 _COUNTS = ("max_length", "batch_tokens")
 _DTYPES = ("float32", "bfloat16", "float16")
 _DEVICE = re.compile(r"cpu|mps|cuda(?::\d+)?")
@@ -30,6 +30,8 @@ class Settings:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None: ``cuda`` where there is one, else ``cpu``.
         revision: branch, tag or commit of a hub model.
         batch_tokens: padded tokens per forward; None: 2,048 on a CPU, 16,384 on an accelerator.
+        tree: whether what texts begin with in common is run once, where the model's family allows it; the answers
+            are the same.
         allow_bin: whether weights in pickle format may be read where there are no safetensors.
     """
 
@@ -39,6 +41,7 @@ class Settings:
     device: str | None = None
     revision: str | None = None
     batch_tokens: int | None = None
+    tree: bool = True
     allow_bin: bool = False
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Settings:
         return cls(
             chat=_flag(given, "chat", where),
             allow_bin=_flag(given, "allow_bin", where),
+            tree=_flag(given, "tree", where, default=True),
             max_length=_count(given, "max_length", where),
             batch_tokens=_count(given, "batch_tokens", where),
             dtype=_text(given, "dtype", where) or "float32",
@@ -85,8 +89,8 @@ class Settings:
         )
 
 
-def _flag(given: dict[str, str], name: str, where: str) -> bool:
-    value = given.get(name, "false").lower()
+def _flag(given: dict[str, str], name: str, where: str, *, default: bool = False) -> bool:
+    value = given.get(name, str(default)).lower()
     if value not in ("", "true", "false"):
         raise InputError(f"model {where!r}: {name} is a flag: write {name} or {name}=false (got {value!r})")
     return value != "false"

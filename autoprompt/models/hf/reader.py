@@ -1,0 +1,104 @@
+"""Runs lines of ids through a model, the fastest way its family allows, and hands on what is read in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from autoprompt.models.hf.contexts import evaluating, fused
+from autoprompt.models.hf.head import Head
+from autoprompt.models.hf.tokens import Ids
+from autoprompt.models.hf.tree import TreeRunner
+
+Line = tuple[Ids, Ids]
+"""What one row of a batch reads: the encoder's ids (empty for other models), and its own."""
+Spot = tuple[int, int]
+"""(line, position in its own ids)."""
+Forward = Callable[[Sequence[Ids], Sequence[Ids]], torch.Tensor]
+"""Runs the encoder's ids and R rows of own ids, padded to T, and returns their logits, [R, T, V]."""
+_PROBE = 24  # tokens of the rows on which an architecture is tried
+_FULL_LOGITS = 1 << 26  # numbers in one batch of logits where the head cannot be gated (256 MB in float32)
+
+
+class Reader:
+    """Runs one model.
+
+    Attributes:
+        head: its output layer.
+        tree: its way to run what lines begin with in common once.
+        use_tree: whether to do so where its family allows it.
+        batch_tokens: tokens at a time; may be lowered where memory is short.
+    """
+
+    def __init__(
+        self, model: Any, forward: Forward, *, causal: bool, use_tree: bool, batch_tokens: int
+    ) -> None:
+        self._model = model
+        self._forward = forward
+        parameter = next(model.parameters())
+        self._device = parameter.device
+        self._close = 1e-4 if parameter.dtype == torch.float32 else 2e-2
+        self.head = Head(model)
+        self.tree = TreeRunner(model, self.head, causal=causal)
+        self.use_tree = use_tree
+        self.batch_tokens = batch_tokens
+
+    def read(self, lines: Sequence[Line], spots: Iterable[Spot]) -> Iterator[tuple[list[Spot], torch.Tensor]]:
+        """Run distinct lines, and yield some spots with what is read there (see ``Head.read``), until all are."""
+        if not lines:
+            return
+        with torch.inference_mode(), evaluating(self._model), fused(self._model):
+            if not self.head.learnt or self.tree.able is None:
+                self._learn(lines[0])
+            if self.tree.able and self.use_tree:
+                yield from self.tree.read([row for _, row in lines], list(spots), self.batch_tokens)
+                return
+            wanted: dict[int, list[int]] = {}
+            for line, position in spots:
+                wanted.setdefault(line, []).append(position)
+            for batch in self._side_by_side(lines, sorted(wanted)):
+                width = max(len(lines[line][1]) for line in batch)
+                read = [(line, position) for line in batch for position in wanted[line]]
+                flat = [at * width + position for at, line in enumerate(batch) for position in wanted[line]]
+                forward = self._forward_of([lines[line] for line in batch])
+                yield read, self.head.read(forward, torch.tensor(flat, device=self._device))
+
+    def _side_by_side(self, lines: Sequence[Line], order: Sequence[int]) -> Iterator[list[int]]:
+        """Lines in padded batches within the bound on tokens, the shortest first."""
+        bound = self.batch_tokens
+        if not self.head.gated:
+            vocabulary = int(self._model.config.get_text_config().vocab_size)
+            bound = min(bound, max(1, _FULL_LOGITS // vocabulary))
+        widths = [sum(map(len, line)) for line in lines]
+        batch: list[int] = []
+        for line in sorted(order, key=lambda line: (widths[line], line)):
+            if batch and (len(batch) + 1) * widths[line] > bound:
+                yield batch
+                batch = []
+            batch.append(line)
+        if batch:
+            yield batch
+
+    def _learn(self, line: Line) -> None:
+        """See on a small batch, before the first use, how this architecture can be run."""
+        source, row = line[0], line[1][:_PROBE]
+        half = len(row) // 2
+        variants = [row, row[:half] + row[half:][::-1], row[:half] + row[:1], row[::-1]]
+        rows = list(dict.fromkeys(variants))
+        forward = self._forward_of([(source, each) for each in rows])
+        width = max(map(len, rows))
+        spots = torch.tensor(
+            [at * width + len(each) - 1 for at, each in enumerate(rows)], device=self._device
+        )
+        if not self.head.learnt:
+            self.head.learn(forward, spots, close=self._close)
+        if self.tree.able is None:
+            self.tree.able = False
+            if self.head.understood:
+                self.tree.learn(rows, self.head.states(forward, spots), close=self._close)
+
+    def _forward_of(self, lines: Sequence[Line]) -> Callable[[], torch.Tensor]:
+        sources, rows = [source for source, _ in lines], [row for _, row in lines]
+        return lambda: self._forward(sources, rows)
