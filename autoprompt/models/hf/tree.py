@@ -40,6 +40,7 @@ class TreeRunner:
         named = "position_ids" in inspect.signature(model.forward).parameters
         self.able: bool | None = None if named else False
         self.trims = False
+        self._spreads = False  # whether what comes after the last block needs all tokens to be there (GPT-2)
 
     def learn(self, rows: Sequence[Ids], expected: torch.Tensor, *, close: float) -> None:
         """See on a few rows, read at their ends, whether the tree gives what the model gives row by row.
@@ -52,8 +53,9 @@ class TreeRunner:
         places = [(row, len(ids) - 1) for row, ids in enumerate(rows)]
         self.able = self._head.understood and self._gives(rows, places, expected, close)
         if self.able and self._last_block is not None:
-            self.trims = True
-            self.trims = self._gives(rows, places, expected, close)
+            for self.trims, self._spreads in ((True, False), (True, True), (False, False)):
+                if not self.trims or self._gives(rows, places, expected, close):
+                    break
         name = type(self._model).__name__
         if not self.able:
             _log.info("%s: cannot be run as a tree of tokens; rows run one beside the other", name)
@@ -93,8 +95,8 @@ class TreeRunner:
 
     def _states(self, run: Run, layout: Layout) -> torch.Tensor:
         """[R, D] what the output layer reads at the reads of one chunk."""
-        with run.chunk(layout), self._trimmed(run, layout):
-            states = self._head.states(lambda: self._forward(layout), layout.reads)
+        with run.chunk(layout), self._trimmed(run, layout) as reads:
+            states = self._head.states(lambda: self._forward(layout), reads)
         if self._last_block is None:
             self._last_block = self._block_of(run.modules)
         return states
@@ -110,10 +112,14 @@ class TreeRunner:
         return output.logits  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
-    def _trimmed(self, run: Run, layout: Layout) -> Iterator[None]:
-        """Inside, the last block takes keys and values of all tokens, but goes on with those that are read."""
+    def _trimmed(self, run: Run, layout: Layout) -> Iterator[torch.Tensor]:
+        """Inside, the last block takes keys and values of all tokens, but goes on with those that are read.
+
+        Yields:
+            [R] where the reads stand after it.
+        """
         if not self.trims or not len(layout.reads):
-            yield
+            yield layout.reads
             return
         assert self._last_block is not None
         reads, length = layout.reads, layout.ids.shape[1]
@@ -141,14 +147,14 @@ class TreeRunner:
             run.capturing, run.reading = False, True
             return pick(args), {name: pick(given) for name, given in named.items()}
 
-        # what comes after the block expects all tokens: those that are not read are left at zero
-        before = self._last_block.register_forward_pre_hook(narrow, with_kwargs=True)
-        after = self._last_block.register_forward_hook(lambda block, given, output: spread(output))
+        hooks = [self._last_block.register_forward_pre_hook(narrow, with_kwargs=True)]
+        if self._spreads:  # the tokens that are not read are left at zero
+            hooks.append(self._last_block.register_forward_hook(lambda block, given, output: spread(output)))
         try:
-            yield
+            yield reads if self._spreads else torch.arange(len(reads), device=self._device)
         finally:
-            before.remove()
-            after.remove()
+            for hook in hooks:
+                hook.remove()
 
     def _gives(self, rows: Sequence[Ids], places: Places, expected: torch.Tensor, close: float) -> bool:
         longest = max(len(row) for row in rows)
