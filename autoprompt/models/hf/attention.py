@@ -69,9 +69,8 @@ class Run:
             yield
         finally:
             _active.reset(token)
-        for node in layout.dropped:
-            for layer in range(self._layer):
-                self._kept.pop((layer, node), None)
+            dropped = set(layout.dropped)
+            self._kept = {key: pair for key, pair in self._kept.items() if key[1] not in dropped}
 
     def attend(
         self,

@@ -49,9 +49,8 @@ class Reader:
         """Run distinct lines, and yield some spots with what is read there (see ``Head.read``), until all are."""
         if not lines:
             return
+        self.learn(lines[0])
         with torch.inference_mode(), evaluating(self._model), fused(self._model):
-            if not self.head.learnt or self.tree.able is None:
-                self._learn(lines[0])
             if self.tree.able and self.use_tree:
                 yield from self.tree.read([row for _, row in lines], list(spots), self.batch_tokens)
                 return
@@ -81,23 +80,25 @@ class Reader:
         if batch:
             yield batch
 
-    def _learn(self, line: Line) -> None:
-        """See on a small batch, before the first use, how this architecture can be run."""
-        source, row = line[0], line[1][:_PROBE]
+    def learn(self, line: Line) -> None:
+        """See on a small batch made of a line, before the first use, how this architecture can be run."""
+        if self.head.learnt and self.tree.able is not None:
+            return
+        source, row = line[0], (line[1] * 3)[:_PROBE]
         half = len(row) // 2
-        variants = [row, row[:half] + row[half:][::-1], row[:half] + row[:1], row[::-1]]
-        rows = list(dict.fromkeys(variants))
+        rows = list(dict.fromkeys([row, row[:half] + row[half:][::-1], row[:half] + row[:1], row[::-1]]))
         forward = self._forward_of([(source, each) for each in rows])
         width = max(map(len, rows))
         spots = torch.tensor(
             [at * width + len(each) - 1 for at, each in enumerate(rows)], device=self._device
         )
-        if not self.head.learnt:
-            self.head.learn(forward, spots, close=self._close)
-        if self.tree.able is None:
-            self.tree.able = False
-            if self.head.understood:
-                self.tree.learn(rows, self.head.states(forward, spots), close=self._close)
+        with torch.inference_mode(), evaluating(self._model), fused(self._model):
+            if not self.head.learnt:
+                self.head.learn(forward, spots, close=self._close)
+            if self.tree.able is None:
+                self.tree.able = False
+                if self.head.understood:
+                    self.tree.learn(rows, self.head.states(forward, spots), close=self._close)
 
     def _forward_of(self, lines: Sequence[Line]) -> Callable[[], torch.Tensor]:
         sources, rows = [source for source, _ in lines], [row for _, row in lines]

@@ -18,6 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from autoprompt.errors import LabelWordError, ModelError
 from autoprompt.models import (
     Failure,
+    Floats,
+    GradientReply,
+    GradientRequest,
     Kind,
     LabelReply,
     LabelRequest,
@@ -28,11 +31,13 @@ from autoprompt.models import (
     TextRequest,
 )
 from autoprompt.models.hf.encoded import Encoded
+from autoprompt.models.hf.gradient import Gradients, InputTable, PaddedRun, Run
 from autoprompt.models.hf.limits import longest_text, usable_pad
 from autoprompt.models.hf.reader import Line, Reader, Spot
 from autoprompt.models.hf.settings import Settings
 from autoprompt.models.hf.tokens import Ids, Tokens, fit, with_text
-from autoprompt.prompt import Rendered
+from autoprompt.models.hf.tree_gradient import TreeRun
+from autoprompt.prompt import Piece, Rendered
 
 _REMEMBERED = 8192  # requests whose ids are kept: count_tokens, batches and logprobs see the same ones
 _Answer = TypeVar("_Answer")
@@ -134,6 +139,37 @@ class HuggingFaceModel(abc.ABC):
         """
         encoded = self._encoded(requests)
         return self._with_memory(lambda: self._ranked(encoded))
+
+    def gradients(self, requests: Sequence[GradientRequest]) -> GradientReply:
+        """Gradient of the mean loss by the input embeddings of the slots' tokens; see ``OpenModel``."""
+        gradients = self._gradients
+        return self._with_memory(lambda: gradients.reply(requests, self._reader.batch_tokens))
+
+    def first_order(self, gradient: Floats, *, block: int = 8192) -> Floats:
+        """[L, V] first-order change of the loss for each token of the vocabulary; see ``OpenModel``."""
+        return self._gradients.first_order(gradient, block=block)
+
+    @functools.cached_property
+    def _gradients(self) -> Gradients:
+        """Made at the first use, when it is seen how the architecture can be run."""
+        model, reader = self._model, self._reader
+        (probe,) = self._encode([LabelRequest(Rendered((Piece("a"),)), ("a",))])
+        reader.learn((probe.source, probe.rows[0]))
+        table = InputTable(model, self.kind, name=self.name)
+        as_tree = self.kind == "causal" and bool(reader.tree.able) and reader.use_tree
+        run: Run = PaddedRun(model, table, kind=self.kind, pad=self._pad, head=reader.head)
+        return Gradients(
+            model,
+            self._tokens,
+            kind=self.kind,
+            name=self.name,
+            encode=self._encode,
+            max_length=self.max_length,
+            table=table,
+            head=reader.head,
+            run=TreeRun(model, reader.tree, table) if as_tree else run,
+            from_slots=as_tree,
+        )
 
     def check_answers(
         self, rendered: Rendered, answers: Sequence[str], *, single_token: bool = False

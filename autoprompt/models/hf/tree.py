@@ -87,15 +87,16 @@ class TreeRunner:
         with tree_attention(self._model):
             for number in range(len(parts)):
                 layout = layouts.make(number)
-                states = self._states(run, layout)
+                states = self.states(run, layout)
                 found = [(place, row) for spot, row in layout.places.items() for place in askers[spot]]
                 if found:
                     order = torch.tensor([row for _, row in found], device=states.device)
                     yield [place for place, _ in found], states[order]
 
-    def _states(self, run: Run, layout: Layout) -> torch.Tensor:
-        """[R, D] what the output layer reads at the reads of one chunk."""
-        with run.chunk(layout), self._trimmed(run, layout) as reads:
+    def states(self, run: Run, layout: Layout) -> torch.Tensor:
+        """[R, D] what the output layer reads at the reads of one chunk; inside ``tree_attention``."""
+        states = torch.empty(0)
+        with run.chunk(layout), contextlib.suppress(Enough), self._trimmed(run, layout) as reads:
             states = self._head.states(lambda: self._forward(layout), reads)
         if self._last_block is None:
             self._last_block = self._block_of(run.modules)
@@ -117,8 +118,11 @@ class TreeRunner:
 
         Yields:
             [R] where the reads stand after it.
+
+        Raises:
+            Enough: nothing is read, and the last block has taken its keys and values.
         """
-        if not self.trims or not len(layout.reads):
+        if not self.trims:
             yield layout.reads
             return
         assert self._last_block is not None
@@ -142,6 +146,8 @@ class TreeRunner:
             block: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
             run.capturing = True
+            if not len(reads):
+                return args, named
             with contextlib.suppress(Enough):
                 block.forward(*args, **named)
             run.capturing, run.reading = False, True
