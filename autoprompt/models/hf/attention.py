@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,6 +21,8 @@ from transformers import AttentionInterface
 from autoprompt.models.hf.layout import Block, Family, Layout
 
 NAME = "autoprompt_tree"
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values [1, K, n, d] of n tokens in one layer."""
 # arguments that change nothing here: dropout is off, positions are in queries and keys already
 _KNOWN = {
     "dropout", "position_ids", "use_cache", "output_attentions", "is_causal", "cache_position", "layer_idx",
@@ -55,8 +57,19 @@ class Run:
         self.capturing = False
         self.reading = False
         self._layer = 0
-        self._captured: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._kept: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._captured: KeysValues | None = None
+        self._kept: dict[tuple[int, int], KeysValues] = {}  # by layer and node
+
+    def give(self, node: int, layers: Sequence[KeysValues]) -> None:
+        """Hand in the keys and values of a node that need not be run."""
+        for layer, pair in enumerate(layers):
+            self._kept[layer, node] = pair
+
+    def kept(self, node: int) -> list[KeysValues]:
+        """Keys and values of a node that later chunks attend to, layer by layer."""
+        return [
+            pair for (_, other), pair in sorted(self._kept.items(), key=lambda item: item[0]) if other == node
+        ]
 
     @contextlib.contextmanager
     def chunk(self, layout: Layout) -> Iterator[None]:
@@ -105,9 +118,7 @@ class Run:
         self._layer += 1
         return out
 
-    def _context(
-        self, family: Family, key: torch.Tensor, value: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _context(self, family: Family, key: torch.Tensor, value: torch.Tensor) -> KeysValues | None:
         if not family.context:
             return None
         kept = [self._kept[self._layer, node] for node in family.kept]
@@ -125,7 +136,7 @@ class _Attention:
         self,
         key: torch.Tensor,
         value: torch.Tensor,
-        before: tuple[torch.Tensor, torch.Tensor] | None,
+        before: KeysValues | None,
         context: int,
         scale: float,
         window: int | None,

@@ -1,16 +1,18 @@
 """Gradients over a tree: what stands before the slots is run once, and only forwards.
 
 What a causal model reads before the first token of a slot does not depend on the slot. Its keys and values are
-computed without a way back and attended to; from the slot on, shared beginnings are run, and led back, once.
+computed without a way back and attended to; from the slot on, shared beginnings are run, and led back, once. A
+search asks for gradients on the same examples again and again, so what stands before the slots is remembered.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 
-from autoprompt.models.hf.attention import Run, tree_attention
+from autoprompt.models.hf.attention import KeysValues, Run, tree_attention
 from autoprompt.models.hf.gradient import InputTable
 from autoprompt.models.hf.layout import Layouts
 from autoprompt.models.hf.slots import Batch
@@ -28,10 +30,12 @@ class TreeRun:
         table: its input embeddings.
     """
 
-    def __init__(self, model: object, runner: TreeRunner, table: InputTable) -> None:
+    def __init__(self, model: torch.nn.Module, runner: TreeRunner, table: InputTable) -> None:
         self._model = model
         self._runner = runner
         self._table = table
+        size = sum(parameter.nbytes for parameter in model.parameters())
+        self._beginnings = _Beginnings(size // 2)
 
     def __call__(self, batch: Batch, shifts: torch.Tensor) -> torch.Tensor:
         """What the head reads at the places of a batch, [n, D], differentiable by ``shifts`` [L, D]."""
@@ -42,25 +46,67 @@ class TreeRun:
         trie = _parted(share(distinct), size)
         spots = [trie.locate(number[marked[row]], position) for row, position in batch.places]
         after = _after(trie, size)
-        before = [node for node in range(len(trie.nodes)) if not after[node]]
-        parts = [before] if before else []
-        parts.append([node for node in range(len(trie.nodes)) if after[node]])
-        layouts = Layouts(trie, parts, spots, causal=True, device=shifts.device)
         run = Run(causal=True)
+        new = self._beginnings.recall(
+            run, trie, [node for node, is_after in enumerate(after) if not is_after]
+        )
+        parts = [new] if new else []
+        parts.append([node for node, is_after in enumerate(after) if is_after])
+        layouts = Layouts(trie, parts, spots, causal=True, device=shifts.device)
         with tree_attention(self._model):
-            if before:
+            if new:
                 with torch.no_grad():
                     self._runner.states(run, layouts.make(0))
+                self._beginnings.remember(run, trie, new)
             last = layouts.make(len(parts) - 1)
-            slots = last.ids - size
-            at = torch.nonzero(slots[0] >= 0).flatten()
-            which = slots[0, at]
-            ids = torch.tensor(_ids(batch), device=shifts.device)
-            last.ids[0, at] = ids[which]
+            slots = last.ids[0] - size
+            at = torch.nonzero(slots >= 0).flatten()
+            which = slots[at]
+            last.ids[0, at] = torch.tensor(_ids(batch), device=shifts.device)[which]
             with self._table.shifted(at, which, shifts):
                 states = self._runner.states(run, last)
         order = torch.tensor([last.places[spot] for spot in spots], device=states.device)
         return states[order]
+
+
+class _Beginnings:
+    """Keys and values of what texts begin with, up to ``bound`` bytes, those used last."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._bytes = 0
+        self._known: OrderedDict[Ids, list[KeysValues]] = OrderedDict()  # by all ids up to the node's end
+
+    def recall(self, run: Run, trie: Trie, nodes: Sequence[int]) -> list[int]:
+        """Give the run what is known of some nodes; return those of which nothing is."""
+        new = []
+        for node in nodes:
+            key = _spelled(trie, node)
+            if key in self._known:
+                self._known.move_to_end(key)
+                run.give(node, self._known[key])
+            else:
+                new.append(node)
+        return new
+
+    def remember(self, run: Run, trie: Trie, nodes: Sequence[int]) -> None:
+        """Take over what the run has kept of some nodes."""
+        for node in nodes:
+            layers = run.kept(node)
+            self._known[_spelled(trie, node)] = layers
+            self._bytes += _size(layers)
+        while self._bytes > self._bound:
+            _, layers = self._known.popitem(last=False)
+            self._bytes -= _size(layers)
+
+
+def _size(layers: Sequence[KeysValues]) -> int:
+    return sum(keys.nbytes + values.nbytes for keys, values in layers)
+
+
+def _spelled(trie: Trie, node: int) -> Ids:
+    """All tokens up to the end of a node."""
+    return tuple(token for each in (*trie.path(node), node) for token in trie.nodes[each].ids)
 
 
 def _ids(batch: Batch) -> list[int]:
