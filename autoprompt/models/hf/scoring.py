@@ -82,7 +82,7 @@ class HuggingFaceModel(abc.ABC):
         self._memory: OrderedDict[Request, Encoded] = OrderedDict()
         parameter = next(parts.model.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
-        default = 2048 if self._device.type == "cpu" else 16384
+        default = 1024 if self._device.type == "cpu" else 16384
         self._bound = (
             parts.settings.batch_tokens or default
         )  # as set: batches of a round never depend on memory

@@ -29,7 +29,7 @@ class Settings:
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None: ``cuda`` where there is one, else ``cpu``.
         revision: branch, tag or commit of a hub model.
-        batch_tokens: padded tokens per forward; None: 2,048 on a CPU, 16,384 on an accelerator.
+        batch_tokens: padded tokens per forward; None: 1,024 on a CPU, 16,384 on an accelerator.
         tree: whether what texts begin with in common is run once, where the model's family allows it; the answers
             are the same.
         allow_bin: whether weights in pickle format may be read where there are no safetensors.
