@@ -7,7 +7,7 @@ export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test lint types tests slow clean
+.PHONY: help demo test lint types tests slow benchmarks clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +42,10 @@ tests: $(VENV)/.dev
 
 slow: $(VENV)/.dev  ## the long tests
 	$(BIN)/pytest -m slow
+
+benchmarks: $(VENV)/.dev  ## what scoring costs, against the usual ways (an hour; or python -m tests.benchmarks --help)
+	for workload in A B C; do $(BIN)/python -m tests.benchmarks $$workload; done
+	$(BIN)/python -m tests.benchmarks memory
 
 clean:  ## remove what the commands made
 	rm -rf $(VENV) runs best_prompt.txt best_prompt.json .mypy_cache .ruff_cache .pytest_cache dist

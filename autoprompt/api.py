@@ -48,14 +48,15 @@ IDLE_ROUNDS = 200
 
 @dataclass(frozen=True)
 class Round:
-    """What ``on_round`` is told after each round: different prompts asked about, best score on select so far,
-    what was spent by then, what may be spent.
+    """What ``on_round`` is told: different prompts asked about, best score on select so far, what was spent by
+    then, what may be spent, and how much of the round's questions are answered (1 after the round).
     """
 
     prompts: int
     best: float
     spent: Meter
     budget: Budget
+    answered: float = 1.0
 
 
 def optimize(
@@ -82,7 +83,7 @@ def optimize(
         seed: the same inputs and seed give the same run.
         run_dir: folder that keeps the run; the same call on the same folder resumes it.
         workers: processes a round is spread over (the model given by name).
-        on_round: called after each round.
+        on_round: called after each round, and within long ones after each batch.
 
     Raises:
         InputError: something given is wrong; nothing was run.
@@ -138,6 +139,9 @@ class _Run:
 
     def search(self, rng: np.random.Generator) -> None:
         """The loop: the seed prompt first, then what the strategy asks."""
+        self.harness.on_batch = lambda done, questions: (
+            self.show(done / questions) if done < questions else None
+        )
         seed_prompt, select = self.task.seed_prompt, self.task.select
         first = self.play([Score(seed_prompt, select, note="seed")])
         if not first:
@@ -159,12 +163,17 @@ class _Run:
     def play(self, asks: list[Score]) -> list[Scored]:
         """One round: answered within the budget, written down, shown."""
         answers = self.harness.answer(asks)
-        spent = dataclasses.replace(self.harness.meter)
-        self.study.record(asks, answers, select=self.task.select, calls=spent.calls)
-        best = self.study.best()
-        if answers and self.on_round is not None and best is not None and self.harness.budget is not None:
-            self.on_round(Round(self.study.prompts, _score(best), spent, self.harness.budget))
+        self.study.record(asks, answers, select=self.task.select, calls=self.harness.meter.calls)
+        if answers:
+            self.show()
         return answers
+
+    def show(self, answered: float = 1.0) -> None:
+        """Tell the caller how far the search is."""
+        if self.on_round is not None and self.harness.budget is not None:
+            spent = dataclasses.replace(self.harness.meter)
+            best = _score(self.study.best())
+            self.on_round(Round(self.study.prompts, best, spent, self.harness.budget, answered))
 
     def conclude(self, status: Status) -> Result:
         """Measure the winner and the seed prompt on test, once, and write what was found."""

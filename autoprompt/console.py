@@ -112,6 +112,8 @@ class PlainProgress:
         """Print a line if one is due."""
         now, done = self._clock(), share(state)
         silence = now - self._last_time
+        if state.answered < 1:  # its calls are charged, not yet spent: only time makes a line due
+            done = self._last_share
         if silence < _QUIET_SECONDS or (silence < _SLOW_SECONDS and done - self._last_share < _STEP):
             return
         self._last_time, self._last_share = now, done
@@ -122,7 +124,8 @@ def summary(state: Round) -> str:
     """Best so far, prompts tried, spent of the budget."""
     prompts = "prompt" if state.prompts == 1 else "prompts"
     best = "-" if math.isnan(state.best) else f"{100 * state.best:.1f}"
-    return f"best {best} · {state.prompts} {prompts} · {_spent(state.spent, state.budget)}"
+    within = "" if state.answered == 1 else f" · {state.answered:.0%} of this round"
+    return f"best {best} · {state.prompts} {prompts} · {_spent(state.spent, state.budget)}{within}"
 
 
 def share(state: Round) -> float:

@@ -70,6 +70,10 @@ def test_a_run(tmp_path: Path) -> None:
     assert result.test is not None
     assert (result.test.paired.n, result.measured.calls) == (12, 24)
     assert result.best == (result.candidate if result.test.shows_gain else TASK.seed_prompt)
+    within = [seen for seen in rounds if seen.answered < 1]
+    assert within
+    assert [seen.answered for seen in within] != sorted(seen.answered for seen in within)  # anew each round
+    rounds = [seen for seen in rounds if seen.answered == 1]
     assert [seen.prompts for seen in rounds] == [1, 4, 7, 10]
     assert [seen.spent.calls for seen in rounds] == [12, 48, 84, 120]
     assert [seen.best for seen in rounds] == sorted(seen.best for seen in rounds)

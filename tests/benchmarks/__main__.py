@@ -21,8 +21,12 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="A|B|C|memory|nanogcg|scaling")
-    for name, text in (("A", "64 prompts x 64 examples"), ("C", "200 templates with demonstrations x 64")):
+    commands = parser.add_subparsers(required=True, metavar="A|A1|B|C|memory|nanogcg|scaling")
+    for name, text in (
+        ("A", "64 prompts x 64 examples"),
+        ("A1", "the same, all prompts before the example"),
+        ("C", "200 templates with demonstrations x 64"),
+    ):
         command = _common(commands.add_parser(name, help=text))
         command.add_argument(
             "--prompts", type=int, help="how many of them (default: about a minute a repeat)"

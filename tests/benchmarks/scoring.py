@@ -12,12 +12,19 @@ from tests.benchmarks.measure import Timing, Way, difference, interleaved, secon
 from tests.benchmarks.models import Subject
 from tests.benchmarks.workloads import Workload, demonstrations, templates_and_examples
 
-MAKERS: dict[str, Callable[..., Workload]] = {"A": templates_and_examples, "C": demonstrations}
-WHOLE = {"A": (64, 64), "C": (200, 64)}
+MAKERS: dict[str, Callable[..., Workload]] = {
+    "A": templates_and_examples,
+    "A1": functools.partial(templates_and_examples, mixed=False),
+    "C": demonstrations,
+}
+WHOLE = {"A": (64, 64), "A1": (64, 64), "C": (200, 64)}
 PARTS = {  # prompts x examples that take about a minute a repeat with one thread
     ("A", "tiny"): (64, 64),
     ("A", "small"): (20, 24),
     ("A", "base"): (8, 12),
+    ("A1", "tiny"): (64, 64),
+    ("A1", "small"): (8, 64),
+    ("A1", "base"): (3, 32),
     ("C", "tiny"): (20, 64),
     ("C", "small"): (3, 48),
     ("C", "base"): (2, 12),

@@ -1,6 +1,6 @@
 """What is asked: texts of stated lengths, in tokens of the model's own tokenizer, that share what real rounds share.
 
-- A: 64 prompts x 64 examples. Half of the prompts put the text first, half an instruction.
+- A: 64 prompts x 64 examples. Half of the prompts put the text first, half an instruction (A1: all of them).
 - B: one gradient step over a slot of 10 positions, 32 examples, 128 candidates.
 - C: 200 templates (20 instructions x 10 sets of demonstrations) x 64 examples.
 
@@ -85,9 +85,12 @@ class Workload:
 
 
 def templates_and_examples(
-    subject: Subject, prompts: int = 64, examples: int = 64, seed: int = 0
+    subject: Subject, prompts: int = 64, examples: int = 64, seed: int = 0, *, mixed: bool = True
 ) -> Workload:
-    """Workload A: prompts of 20-60 tokens (cue included), examples of 10-60."""
+    """Workload A: prompts of 20-60 tokens (cue included), examples of 10-60.
+
+    Where ``mixed``, every second prompt stands after the example; else all stand before it but for a cue of 3.
+    """
     writer = Writer(subject.tokenizer, seed)
     answers = writer.singles(2)
     texts = [writer.between(10, 60) for _ in range(examples)]
@@ -95,7 +98,7 @@ def templates_and_examples(
     for number in range(prompts):
         cue = writer.text(3)
         prompt = writer.between(17, 57)
-        if number % 2:
+        if number % 2 or not mixed:
             row = [_rendered(subject, Piece(f"{prompt} "), text, f" {cue} ") for text in texts]
         else:
             row = [_rendered(subject, None, text, f" {prompt} {cue} ") for text in texts]

@@ -6,11 +6,13 @@ import functools
 import operator
 import random
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import autoprompt
 from autoprompt.models import LabelReply, LabelRequest, RankReply, RankRequest
 from autoprompt.models.hf.loading import load_pair
 from autoprompt.models.hf.settings import Settings
@@ -171,3 +173,23 @@ def test_long_shared_beginnings_are_run_once() -> None:
     assert trie.tokens == 100 + 50 * 3
     assert list(shared_starts(rows)) == [0] + [100] * 49
     assert shared_starts([start, start[:40], (*start[:41], 0)]).tolist() == [0, 40, 40]
+
+
+def test_a_search_finds_the_same_in_every_mode(tmp_path: Path) -> None:
+    """With the tree and without, in small batches and large ones, with a cache on disk and in memory."""
+    ways: list[tuple[str, Path | None]] = [
+        ("bundled:causal", tmp_path),
+        ("bundled:causal", None),
+        ("bundled:causal?tree=false", None),
+        ("bundled:causal?batch_tokens=200", None),
+    ]
+    first, *others = (autoprompt.optimize("reviews", model, 1500, run_dir=folder) for model, folder in ways)
+    assert len({trial.score for trial in first.trials}) > 2
+    for other in others:
+        assert [trial.prompt for trial in other.trials] == [trial.prompt for trial in first.trials]
+        assert [trial.score for trial in other.trials] == [trial.score for trial in first.trials]
+        assert [trial.loss for trial in other.trials] == pytest.approx(
+            [trial.loss for trial in first.trials], abs=1e-4
+        )
+        assert other.candidate == first.candidate
+        assert (other.spent.calls, other.spent.tokens) == (first.spent.calls, first.spent.tokens)

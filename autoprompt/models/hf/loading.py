@@ -184,7 +184,7 @@ def _load_weights(
             local_files_only=local,
             trust_remote_code=False,
             use_safetensors=None if settings.allow_bin else True,
-            dtype=getattr(torch, settings.dtype),
+            dtype=_dtype(settings),
             output_loading_info=True,
         )
         model = model.to(_device(settings)).eval()
@@ -208,3 +208,9 @@ def _device(settings: Settings) -> str:
     if settings.device is not None:
         return settings.device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(settings: Settings) -> torch.dtype:
+    if settings.dtype is not None:
+        return getattr(torch, settings.dtype)  # type: ignore[no-any-return]
+    return torch.float32 if _device(settings) == "cpu" else torch.bfloat16

@@ -26,7 +26,8 @@ class Settings:
     Attributes:
         chat: wrap the text before the answer into the model's chat template as one user message.
         max_length: tokens the model may read; None: what the model and its tokenizer allow.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; None: ``float32`` on a CPU, ``bfloat16`` on an accelerator.
+            Probabilities are taken in float32 all the same.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; None: ``cuda`` where there is one, else ``cpu``.
         revision: branch, tag or commit of a hub model.
         batch_tokens: padded tokens per forward; None: 1,024 on a CPU, 16,384 on an accelerator.
@@ -37,7 +38,7 @@ class Settings:
 
     chat: bool = False
     max_length: int | None = None
-    dtype: str = "float32"
+    dtype: str | None = None
     device: str | None = None
     revision: str | None = None
     batch_tokens: int | None = None
@@ -48,7 +49,7 @@ class Settings:
         for name, value in (("max_length", self.max_length), ("batch_tokens", self.batch_tokens)):
             if value is not None and value < 1:
                 raise InputError(f"model: {name} must be at least 1 (got {value})")
-        if self.dtype not in _DTYPES:
+        if self.dtype is not None and self.dtype not in _DTYPES:
             raise UnknownName(
                 f"model: no dtype {self.dtype!r}{nearest(self.dtype, _DTYPES)}; dtypes: {', '.join(_DTYPES)}"
             )
@@ -83,7 +84,7 @@ class Settings:
             tree=_flag(given, "tree", where, default=True),
             max_length=_count(given, "max_length", where),
             batch_tokens=_count(given, "batch_tokens", where),
-            dtype=_text(given, "dtype", where) or "float32",
+            dtype=_text(given, "dtype", where),
             device=_text(given, "device", where),
             revision=_text(given, "revision", where),
         )
