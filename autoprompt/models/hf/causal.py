@@ -9,6 +9,7 @@ import torch
 from autoprompt.errors import InputError
 from autoprompt.models import Failure, Kind, RankRequest, Request, TextReply, TextRequest
 from autoprompt.models.hf.encoded import Encoded, common_start, share_rows
+from autoprompt.models.hf.endings import Endings
 from autoprompt.models.hf.generate import Generator
 from autoprompt.models.hf.scoring import HuggingFaceModel, Parts
 from autoprompt.models.hf.tokens import Ids, Place, answers_of, ranked_words
@@ -28,6 +29,7 @@ class CausalModel(HuggingFaceModel):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._words = WordTokens(self._tokens, mask=None)
+        self._endings = Endings(self._tokens)
         self._generator = Generator(parts.model, parts.tokenizer, self._tokens)
 
     def complete(self, requests: Sequence[TextRequest]) -> list[TextReply | Failure]:
@@ -66,20 +68,20 @@ class CausalModel(HuggingFaceModel):
 
     def _encode(self, requests: Sequence[Request]) -> list[Encoded]:
         places = [self._tokens.place(request.rendered) for request in requests]
+        texts = list(dict.fromkeys(place.before for place in places))
+        contexts = dict(zip(texts, self._tokens.open_ended(texts), strict=True))
         words = [answers_of(request) for request in requests]
-        ids = iter(
-            self._tokens.open_ended(
-                [
-                    text
-                    for place, each in zip(places, words, strict=True)
-                    for text in (place.before, *(place.before + place.gap + word for word in each))
-                ]
-            )
+        wholes = self._endings.wholes(
+            [
+                (place, contexts[place.before], word)
+                for place, each in zip(places, words, strict=True)
+                for word in each
+            ]
         )
-        taken = [(next(ids), [next(ids) for _ in each]) for each in words]
+        taken = iter(wholes)
         return [
-            self._built(request, place, context, wholes)
-            for request, place, (context, wholes) in zip(requests, places, taken, strict=True)
+            self._built(request, place, contexts[place.before], [next(taken) for _ in each])
+            for request, place, each in zip(requests, places, words, strict=True)
         ]
 
     def _built(self, request: Request, place: Place, context: Ids, wholes: Sequence[Ids]) -> Encoded:
