@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import torch
@@ -26,9 +27,9 @@ HEAD = [
 NOTES = """\
 gradient: by a slot of 10 positions over the examples, with the first-order estimates over the vocabulary and its
 128 best a position. all: backward through all parameters on the whole batch, as AutoPrompt does; ours: gradients()
-and first_order(). candidates: single-token substitutions; naive: one at a time on all examples, padded to the
-longest, logits of all positions, those of the answer picked by a mask over all of them (AutoPrompt's way).
-step: gradient and candidates together, as many candidates as were run;
+and first_order(), after a step with another trigger on the same examples. candidates: single-token substitutions;
+naive: one at a time on all examples, padded to the longest, logits of all positions, those of the answer picked by
+a mask over all of them (AutoPrompt's way). step: gradient and candidates together, as many candidates as were run;
 with 128: with the seconds a candidate takes each way times 128 (for ours too high: 128 share more than fewer do).
 s: processor seconds (by the clock), medians; tokenisation is in ours and not in theirs.
 floor: linear layers of the tokens that must run at this machine's matmul rate, backward counted as forward.
@@ -97,15 +98,15 @@ def ways(subject: Subject, step: Step) -> dict[str, Way]:
         "candidates ours": lambda: functools.partial(ours.scores, ours.fresh(subject, warm_up), requests),
     }
     if ours.fresh_open(subject) is not None:
-        found["gradient ours"] = lambda: functools.partial(_our_gradient, _warm(subject, step.name), asked)
+        found["gradient ours"] = lambda: functools.partial(_our_gradient, _warm(subject, step), asked)
     return found
 
 
-def _warm(subject: Subject, order: str) -> OpenModel:
-    """A fresh model after one gradient on other texts: the first call decides how this architecture is run."""
+def _warm(subject: Subject, step: Step) -> OpenModel:
+    """A fresh model as it is in a search after its first step: asked about these examples under another trigger."""
     model = ours.fresh_open(subject)
     assert model is not None
-    model.gradients(gradient_step(subject, order, candidates=1, examples=2, seed=99).gradient_requests())
+    model.gradients(dataclasses.replace(step, trigger=step.substituted()[-1]).gradient_requests())
     return model
 
 

@@ -176,7 +176,8 @@ def test_ranks(architecture: str) -> None:
             assert reply.log_prob == pytest.approx(value, abs=1e-4)
             if logits is not None:
                 logs = torch.log_softmax(logits.double(), dim=-1)
-                assert reply.rank == 1 + int((logs > value + 1e-5).sum())
+                ahead, level = int((logs > value + 1e-4).sum()), int((logs > value - 1e-4).sum())
+                assert 1 + ahead <= reply.rank <= level  # the last digits decide between words level with it
         assert isinstance(among, RankReply)
         assert among.rank == 1 + sum(value > expected[1] for value in expected)
         assert among.top == SINGLE[max(range(3), key=lambda at: expected[at])]

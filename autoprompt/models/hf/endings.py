@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from autoprompt.models.hf.encoded import common_start
 from autoprompt.models.hf.tokens import Ids, Place, Tokens
 
-_END = re.compile(r"\s*\S*\s*\S*\s*\Z")  # two words: a tokenizer may look at the spaces around the last one
+_STRETCH = re.compile(r"\s+|\S+")
+_STRETCHES, _CHARACTERS = 5, 200  # two words: a tokenizer may look at the spaces around the last one
 _REMEMBERED = 8192
 _Key = tuple[str, bool, str, str]
 
@@ -60,6 +61,6 @@ class Endings:
 
 def _key(place: Place, word: str) -> _Key:
     """The text's ending, whether it is all of the text, the spaces, and the answer."""
-    match = _END.search(place.before, max(0, len(place.before) - 200))
-    assert match is not None  # the pattern matches any text
-    return match[0], match.start() == 0, place.gap, word
+    stretches = _STRETCH.findall(place.before[-_CHARACTERS:])
+    ending = "".join(stretches[-_STRETCHES:])
+    return ending, len(ending) == len(place.before), place.gap, word
