@@ -98,7 +98,8 @@ class Run:
         """[1, m, H, d] attention of the tokens that ask; ``query`` [1, H, m, d], ``key`` and ``value`` [1, K, T, d]."""
         assert self.layout is not None
         if self.reading:
-            assert self._captured is not None
+            if self._captured is None:
+                raise Unsupported("a last block without attention")
             key, value = self._captured
         else:
             self.modules.append(module)

@@ -16,9 +16,8 @@ from autoprompt.models.hf.tokens import Ids, Place, answers_of, ranked_words
 from autoprompt.models.hf.trie import shared_starts
 from autoprompt.models.hf.words import WordTokens
 
-_TREE = (
-    8  # what a batch's first texts share with the batch before is run twice: the longer the batches, the less
-)
+# What a batch's first texts share with the batch before is run twice: the longer the batches, the less of it.
+_TREE = 16
 
 
 class CausalModel(HuggingFaceModel):

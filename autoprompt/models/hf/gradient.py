@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.modeling_outputs import BaseModelOutput
 
 from autoprompt.errors import InputError, LabelWordError, MissingCapability, ModelError
 from autoprompt.models import Floats, GradientReply, GradientRequest, Kind, LabelRequest, SlotGradient
 from autoprompt.models.hf.contexts import evaluating, fused
 from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.head import Head
+from autoprompt.models.hf.side_by_side import Padded, decoder_logits, encoder_states, padded
 from autoprompt.models.hf.slots import Batch, SlotFinder, Slotted, batch_of, check_standing, shared_ids
 from autoprompt.models.hf.tokens import Ids, Tokens, fit
 from autoprompt.prompt import Rendered
@@ -128,11 +128,11 @@ class PaddedRun:
 
     def __call__(self, batch: Batch, shifts: torch.Tensor) -> torch.Tensor:
         """What the head reads at the places of a batch, [n, .], differentiable by ``shifts`` [L, D]."""
-        ids, mask = self._padded(batch.rows, shifts.device)
+        ids, mask = padded(batch.rows, self._pad, shifts.device)
         places = [row * ids.shape[1] + position for row, position in batch.places]
         flat = torch.tensor(places, device=shifts.device)
         if batch.sources:
-            return self._head.read(self._decoder(batch, ids, mask, shifts), flat)
+            return self._head.read(self._decoder(batch, (ids, mask), shifts), flat)
 
         def forward() -> torch.Tensor:
             output = self._model(input_ids=ids, attention_mask=mask, return_dict=True, **self._options)
@@ -141,29 +141,12 @@ class PaddedRun:
         with self._shifted(batch, ids.shape[1], shifts):
             return self._head.read(forward, flat)
 
-    def _decoder(
-        self, batch: Batch, ids: torch.Tensor, mask: torch.Tensor, shifts: torch.Tensor
-    ) -> Callable[[], torch.Tensor]:
+    def _decoder(self, batch: Batch, rows: Padded, shifts: torch.Tensor) -> Callable[[], torch.Tensor]:
         """Run the encoder, once a source, and give back what runs the decoder on it."""
-        sources, source_mask = self._padded(batch.sources, shifts.device)
-        with self._shifted(batch, sources.shape[1], shifts):
-            states = self._model.get_encoder()(
-                input_ids=sources, attention_mask=source_mask, return_dict=True
-            ).last_hidden_state  # [S, T, D]
-        which = torch.tensor(batch.source_of, device=shifts.device)
-
-        def forward() -> torch.Tensor:
-            output = self._model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=states[which]),
-                attention_mask=source_mask[which],
-                decoder_input_ids=ids,
-                decoder_attention_mask=mask,
-                use_cache=False,
-                return_dict=True,
-            )
-            return output.logits  # type: ignore[no-any-return]
-
-        return forward
+        sources = padded(batch.sources, self._pad, shifts.device)
+        with self._shifted(batch, sources[0].shape[1], shifts):
+            states = encoder_states(self._model, sources)
+        return lambda: decoder_logits(self._model, states, sources[1], batch.source_of, rows)
 
     def _shifted(
         self, batch: Batch, width: int, shifts: torch.Tensor
@@ -172,13 +155,6 @@ class PaddedRun:
         starts = width * torch.arange(len(at), device=shifts.device)[:, None]
         which = torch.arange(len(shifts), device=shifts.device).repeat(len(at))
         return self._table.shifted((at + starts).flatten(), which, shifts)
-
-    def _padded(self, rows: Sequence[Ids], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and attention mask, both [R, T]."""
-        width = max(map(len, rows))
-        ids = [[*row, *[self._pad] * (width - len(row))] for row in rows]
-        mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 class Gradients:

@@ -66,10 +66,15 @@ class Head:
             places: [n] some places of the flattened batch.
             close: how far logits may be apart, absolutely and relatively.
         """
+        self._compare(forward, places, close)
         self.learnt = True
+
+    def _compare(self, forward: Forward, places: torch.Tensor, close: float) -> None:
         full = self._read(forward, places, gated=False)
         try:
             gated = self._read(forward, places, gated=True)
+        except torch.OutOfMemoryError:  # says nothing of the architecture
+            raise
         except (RuntimeError, ValueError, IndexError):
             _log.info("%s: its output layer cannot be run on some tokens only", self._name)
             return

@@ -14,9 +14,8 @@ import torch
 
 from autoprompt.models.hf.trie import Trie
 
-_SLACK = (
-    4  # siblings of up to this many tokens' difference, or a quarter of their length, are padded together
-)
+# Siblings that differ by up to this many tokens, or by a quarter of their length, are padded together.
+_SLACK = 4
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Block:
         queries: [B, m] places of the tokens that ask, in the row of those that ask.
         real: [B, m] which of these are no padding.
         offsets: [B or 1, m] where they stand among their sibling's tokens.
-        mask: [B or 1, 1, m, n] which of their own tokens each attends to; None for the plain causal order.
+        mask: [B or 1, 1, m, n] which of their own tokens each attends to; None for the plain order of the model.
+        whole: (first, end) of their places where they stand side by side without padding and all tokens ask.
     """
 
     keys: torch.Tensor
@@ -37,7 +37,6 @@ class Block:
     offsets: torch.Tensor
     mask: torch.Tensor | None
     whole: tuple[int, int] | None
-    """First and last place where the siblings stand side by side without padding, and all tokens ask."""
 
 
 @dataclass(frozen=True)

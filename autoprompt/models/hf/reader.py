@@ -95,10 +95,10 @@ class Reader:
         with torch.inference_mode(), evaluating(self._model), fused(self._model):
             if not self.head.learnt:
                 self.head.learn(forward, spots, close=self._close)
-            if self.tree.able is None:
+            if not self.head.understood:
                 self.tree.able = False
-                if self.head.understood:
-                    self.tree.learn(rows, self.head.states(forward, spots), close=self._close)
+            elif self.tree.able is None:
+                self.tree.learn(rows, self.head.states(forward, spots), close=self._close)
 
     def _forward_of(self, lines: Sequence[Line]) -> Callable[[], torch.Tensor]:
         sources, rows = [source for source, _ in lines], [row for _, row in lines]

@@ -35,6 +35,7 @@ from autoprompt.models.hf.gradient import Gradients, InputTable, PaddedRun, Run
 from autoprompt.models.hf.limits import longest_text, usable_pad
 from autoprompt.models.hf.reader import Line, Reader, Spot
 from autoprompt.models.hf.settings import Settings
+from autoprompt.models.hf.side_by_side import Padded, padded
 from autoprompt.models.hf.tokens import Ids, Tokens, fit, with_text
 from autoprompt.models.hf.tree_gradient import TreeRun
 from autoprompt.prompt import Piece, Rendered
@@ -83,9 +84,8 @@ class HuggingFaceModel(abc.ABC):
         parameter = next(parts.model.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
         default = 1024 if self._device.type == "cpu" else 16384
-        self._bound = (
-            parts.settings.batch_tokens or default
-        )  # as set: batches of a round never depend on memory
+        # As set: unlike the reader's, it is not lowered where memory is short, so that batches stay what they are.
+        self._bound = parts.settings.batch_tokens or default
         self._reader = Reader(
             parts.model,
             lambda sources, rows: self._forward(sources, rows),
@@ -324,16 +324,8 @@ class HuggingFaceModel(abc.ABC):
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, device=self._device)
 
-    def _padded(self, rows: Sequence[Ids], *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and attention mask, both [R, T]."""
-        width = max(map(len, rows))
-        ids, mask = [], []
-        for row in rows:
-            pads = [self._pad] * (width - len(row))
-            ones, zeros = [1] * len(row), [0] * len(pads)
-            ids.append([*pads, *row] if left else [*row, *pads])
-            mask.append([*zeros, *ones] if left else [*ones, *zeros])
-        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+    def _padded(self, rows: Sequence[Ids], *, left: bool = False) -> Padded:
+        return padded(rows, self._pad, self._device, left=left)
 
 
 def _failure(problem: str, values: Sequence[float]) -> Failure | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers.modeling_outputs import BaseModelOutput
 
 from autoprompt.errors import InputError
 from autoprompt.models import Failure, Kind, RankRequest, Request, TextReply, TextRequest
 from autoprompt.models.hf.encoded import Encoded, share_rows
 from autoprompt.models.hf.generate import Generator
 from autoprompt.models.hf.scoring import HuggingFaceModel, Parts
+from autoprompt.models.hf.side_by_side import decoder_logits, encoder_states
 from autoprompt.models.hf.tokens import Ids, answers_of, ranked_words
 
 
@@ -94,19 +94,8 @@ class Seq2SeqModel(HuggingFaceModel):
 
     def _forward(self, sources: Sequence[Ids], rows: Sequence[Ids]) -> torch.Tensor:
         distinct = list(dict.fromkeys(sources))  # each text is read once, however many answers it has
-        source_ids, source_mask = self._padded(distinct)
-        states = self._model.get_encoder()(
-            input_ids=source_ids, attention_mask=source_mask, return_dict=True
-        ).last_hidden_state  # [S, T, D]
         number = {source: at for at, source in enumerate(distinct)}
-        which = self._tensor([number[source] for source in sources])
-        ids, mask = self._padded(rows)
-        output = self._model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states[which]),
-            attention_mask=source_mask[which],
-            decoder_input_ids=ids,
-            decoder_attention_mask=mask,
-            use_cache=False,
-            return_dict=True,
-        )
-        return output.logits  # type: ignore[no-any-return]
+        texts = self._padded(distinct)
+        states = encoder_states(self._model, texts)
+        source_of = [number[source] for source in sources]
+        return decoder_logits(self._model, states, texts[1], source_of, self._padded(rows))
