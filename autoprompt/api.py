@@ -8,14 +8,14 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from autoprompt import __version__
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import BudgetError, InputError
@@ -34,6 +34,7 @@ from autoprompt.inputs import (
     model_kind,
     split_of,
 )
+from autoprompt.models import OpenModel
 from autoprompt.models.load import check_model, load_model
 from autoprompt.prompt import Prompt
 from autoprompt.result import FINISHED, Comparison, Evaluation, Result, estimate_on, mean_difference
@@ -94,7 +95,7 @@ def optimize(
     budget = Budget.parse(budget)
     strategy = load_strategy(strategy)
     task = load_task(task)
-    space = load_space(space, task)
+    space = load_space(space, task, strategy)
     check_call(task, space, budget, model, workers, seed)
     loaded = load_model(model)
     check_capability(task, loaded, task.seed_prompt)
@@ -143,16 +144,20 @@ class _Run:
             self.show(done / questions) if done < questions else None
         )
         seed_prompt, select = self.task.seed_prompt, self.task.select
-        first = self.play([Score(seed_prompt, select, note="seed")])
+        first = self.score(Score(seed_prompt, select, note="seed"))
         if not first:
             raise BudgetError(f"budget: {self.harness.budget} does not cover scoring the manual prompt once")
         if not self.harness.model.deterministic:
-            for again in self.play([Score(seed_prompt, select, repeat=1, note="noise floor")]):
+            for again in self.score(Score(seed_prompt, select, repeat=1, note="noise floor")):
                 self.noise = mean_difference(first[0], again)
         left = None
         if self.harness.budget is not None and self.harness.budget.calls is not None:
             left = self.harness.budget.calls - self.harness.meter.calls
-        self.strategy.begin(Setting(self.space, seed_prompt, first[0], self.task.train, select, rng, left))
+        model = self.harness.model
+        vocabulary = model.vocabulary if isinstance(model, OpenModel) else None
+        self.strategy.begin(
+            Setting(self.space, seed_prompt, first[0], self.task.train, select, rng, left, vocabulary)
+        )
         idle = 0
         while not self.harness.exhausted and idle < IDLE_ROUNDS and (asks := self.strategy.ask()):
             before = self.harness.meter.calls
@@ -160,7 +165,11 @@ class _Run:
             self.strategy.tell(asks[: len(answers)], answers)
             idle = idle + 1 if self.harness.meter.calls == before else 0
 
-    def play(self, asks: list[Score]) -> list[Scored]:
+    def score(self, ask: Score) -> list[Scored]:
+        """One score; nothing where the budget does not pay for it."""
+        return [each for each in self.play([ask]) if isinstance(each, Scored)]
+
+    def play(self, asks: Sequence[Ask]) -> list[Answer]:
         """One round: answered within the budget, written down, shown."""
         answers = self.harness.answer(asks)
         self.study.record(asks, answers, select=self.task.select, calls=self.harness.meter.calls)
@@ -186,8 +195,8 @@ class _Run:
         test: Comparison | None = None
         if status in FINISHED:
             # One prompt at a time, so that the batches, and with them all digits, are those of evaluate().
-            (of_seed,) = final.answer([Score(task.seed_prompt, task.test)])
-            (of_best,) = final.answer([Score(candidate, task.test)])
+            (of_seed,) = final.scores([Score(task.seed_prompt, task.test)])
+            (of_best,) = final.scores([Score(candidate, task.test)])
             test = Comparison.of(task, of_seed, of_best)
         result = Result(
             status=status,
@@ -244,7 +253,7 @@ def evaluate(
     check_capability(task, loaded, finished)
     with contextlib.closing(Cache()) as cache:
         harness = Harness(task, loaded, None, cache, source=model, account="test")
-        (scored,) = harness.answer([Score(finished, examples)])
+        (scored,) = harness.scores([Score(finished, examples)])
     return Evaluation(
         finished, split, task.metric, estimate_on(task, examples, scored), scored, harness.meter
     )

@@ -6,6 +6,7 @@ everything that is spent is spent in one place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from autoprompt.prompt import Prompt
 from autoprompt.task import Example
 
+GRADIENT_CALLS = 3
+"""What the gradient of one example costs: a run forwards, and one back, which is twice the work."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -26,12 +29,55 @@ class Score:
         examples: the examples, in the order in which the answer lists them.
         repeat: tells repeated questions apart when the noise of a model is measured; 0 otherwise.
         note: a word for the log on why it was asked, such as ``seed`` or ``block 2``; changes nothing.
+        beside: the prompt breaks a rule of its space (its token policy, its bound on perplexity): it is kept beside
+            the result and never is it.
     """
 
     prompt: Prompt
     examples: tuple[Example, ...]
     repeat: int = 0
     note: str = field(default="", compare=False)
+    beside: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """In which direction should the tokens in the token slots of ``prompt`` go?
+
+    Attributes:
+        prompt: a prompt with token slots.
+        examples: what the loss is the mean over.
+        among_answers: whether the loss compares label words with each other, as scores do, or with the whole
+            vocabulary (AutoPrompt, Shin et al. 2020, section 2.2).
+        note: a word for the log.
+    """
+
+    prompt: Prompt
+    examples: tuple[Example, ...]
+    among_answers: bool = True
+    note: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Fluency:
+    """How likely are the tokens in the token slots of ``prompt`` where they stand?
+
+    Attributes:
+        prompt: a prompt with token slots.
+        examples: the texts they stand in.
+        likely: how many of the likeliest tokens are asked for at each position.
+        judge: the model that judges, by name; empty: the one that is being prompted.
+        note: a word for the log.
+    """
+
+    prompt: Prompt
+    examples: tuple[Example, ...]
+    likely: int = 0
+    judge: str = ""
+    note: str = field(default="", compare=False)
+
+
+Ask = Score | Gradient | Fluency
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +141,55 @@ class Scored:
             -np.inf if np.isnan(sure) else sure,
             -np.inf if np.isnan(loss) else -loss,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """The answer to a ``Gradient``.
+
+    Attributes:
+        loss: mean over the examples, in nats; NaN where the model failed.
+        ids: slot name to the ids of its L tokens; empty where the model failed.
+        changes: slot name to [L, V], the first-order estimate of how the loss changes when a token is replaced by
+            each of the vocabulary, in nats, up to a constant a position.
+        problem: why there is no answer; empty where there is one.
+    """
+
+    loss: float
+    ids: Mapping[str, tuple[int, ...]]
+    changes: Mapping[str, npt.NDArray[np.float32]]
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Fluent:
+    """The answer to a ``Fluency``.
+
+    Attributes:
+        perplexity: of the slots' tokens, exp of the mean negative log-probability over all of them and all
+            examples; NaN where the model failed on every example.
+        ids: slot name to the ids of its L tokens.
+        likely: slot name to [L][K] ids of the likeliest tokens, the likeliest first, by their mean log-probability
+            over the examples; empty where none were asked for.
+        problem: why there is no answer; empty where there is one.
+    """
+
+    perplexity: float
+    ids: Mapping[str, tuple[int, ...]]
+    likely: Mapping[str, tuple[tuple[int, ...], ...]]
+    problem: str = ""
+
+
+Answer = Scored | Slope | Fluent
+
+
+def scored_pairs(asks: Sequence[Ask], answers: Sequence[Answer]) -> list[tuple[Score, Scored]]:
+    """The scores among the questions of a round, with their answers; what was not answered is left out."""
+    return [
+        (ask, answer)
+        for ask, answer in zip(asks, answers, strict=False)
+        if isinstance(ask, Score) and isinstance(answer, Scored)
+    ]
 
 
 def _nanmean(values: Floats) -> float:

@@ -6,29 +6,43 @@ an answer of another model, dtype or template. Losing the file costs time and no
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autoprompt.errors import InputError
 from autoprompt.models import (
     Failure,
+    Floats,
+    FluencyReply,
+    FluencyRequest,
+    GradientReply,
     LabelReply,
     LabelRequest,
     RankReply,
     RankRequest,
     Reply,
     Request,
+    SlotFluency,
+    SlotGradient,
     TextReply,
 )
 
-_REPLIES: dict[str, type[LabelReply] | type[RankReply] | type[TextReply]] = {
+_Stored = LabelReply | RankReply | TextReply | FluencyReply | GradientReply
+_REPLIES: dict[str, type[_Stored]] = {
     "label": LabelReply,
     "rank": RankReply,
     "text": TextReply,
+    "fluency": FluencyReply,
+    "gradient": GradientReply,
 }
 _NAMES = {cls: name for name, cls in _REPLIES.items()}
 _LOOKUP = 500  # variables per SQL statement; SQLite's smallest compiled limit is 999
@@ -48,6 +62,9 @@ def question_key(fingerprint: str, request: Request, repeat: int = 0) -> str:
         content += [request.answers, request.relative]
     elif isinstance(request, RankRequest):
         content += [request.target, request.among]
+    elif isinstance(request, FluencyRequest):
+        slots = [[piece.slot for piece in part] for part in (rendered.before, rendered.after)]
+        content += [request.likely, slots]
     else:
         content += [request.max_tokens, request.stop]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -166,7 +183,16 @@ def _dump(reply: Reply) -> str:
     return json.dumps([_NAMES[type(reply)], *_values(reply)])
 
 
-def _values(reply: LabelReply | RankReply | TextReply) -> Iterable[object]:
+def _values(reply: _Stored) -> Iterable[object]:
+    if isinstance(reply, FluencyReply):
+        slots = [
+            [name, slot.ids, slot.log_probs, slot.likely, slot.likely_log_probs]
+            for name, slot in reply.slots.items()
+        ]
+        return slots, reply.tokens, reply.shortened
+    if isinstance(reply, GradientReply):
+        gradients = [[name, slot.ids, _packed(slot.gradient)] for name, slot in reply.slots.items()]
+        return reply.loss, gradients, reply.tokens, reply.shortened
     return (getattr(reply, item.name) for item in dataclasses.fields(reply))
 
 
@@ -175,6 +201,25 @@ def _load(text: str) -> Reply | None:
         name, *values = json.loads(text)
         if name == "label":
             values[0] = tuple(values[0])
+        elif name == "fluency":
+            values[0] = {
+                slot: SlotFluency(
+                    tuple(ids), tuple(log_probs), tuple(map(tuple, likely)), tuple(map(tuple, theirs))
+                )
+                for slot, ids, log_probs, likely, theirs in values[0]
+            }
+        elif name == "gradient":
+            values[1] = {slot: SlotGradient(tuple(ids), _unpacked(rows)) for slot, ids, rows in values[1]}
         return _REPLIES[name](*values)
     except (ValueError, TypeError, KeyError, IndexError):
         return None
+
+
+def _packed(rows: Floats) -> list[object]:
+    """[L, D] in float32 as its width and its bytes."""
+    return [rows.shape[1], base64.b64encode(np.ascontiguousarray(rows, "<f4").tobytes()).decode("ascii")]
+
+
+def _unpacked(stored: Sequence[Any]) -> NDArray[np.float32]:
+    width, content = stored
+    return np.frombuffer(base64.b64decode(content), "<f4").reshape(-1, width)

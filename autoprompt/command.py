@@ -74,7 +74,7 @@ def prepare(call: Call) -> Prepared:
     if call.output is not None:
         check_output(Path(call.output))
     task = load_task(call.task)
-    space = load_space(call.space, task)
+    space = load_space(call.space, task, load_strategy(call.strategy))
     check_call(task, space, budget, call.model, call.workers, call.seed)
     return Prepared(task, space, budget, strategy)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from autoprompt.errors import InputError, TemplateError, nearest
-from autoprompt.prompt import Data, Prompt, SlotValue, Template
+from autoprompt.prompt import Prompt
 from autoprompt.slots import (
     IMPLICIT_WORDS,
     Pick,
@@ -26,6 +26,7 @@ from autoprompt.slots import (
     words_text,
 )
 from autoprompt.task import Example, Task
+from autoprompt.template import Data, Hole, SlotValue, Template
 
 Asked = tuple[str, Sequence[str], int]
 """A choice that came up: its name, its options, the index that was chosen."""
@@ -110,11 +111,26 @@ class Walk:
         task: what the prompt is for.
         choose: makes the choices.
         where: what to call the space in errors.
+        texts: the texts of token slots; what they start from where not given.
+
+    Attributes:
+        choices: what was chosen, by slot.
+        words: label words.
+        tokens: the texts of the token slots that were met and are not empty.
     """
 
-    def __init__(self, spec: SpaceSpec, sets: DemoSets, task: Task, choose: Chooser, where: str) -> None:
+    def __init__(
+        self,
+        spec: SpaceSpec,
+        sets: DemoSets,
+        task: Task,
+        choose: Chooser,
+        where: str,
+        texts: Mapping[str, str],
+    ) -> None:
         self._spec, self._sets, self._task, self._where = spec, sets, task, where
-        self._chooser = choose
+        self._chooser, self._texts = choose, texts
+        self.tokens: dict[str, str] = {}
         self._values: dict[str, SlotValue] = {}
         self._demos: set[str] = set()
         self.choices: dict[str, Any] = {}
@@ -139,6 +155,11 @@ class Walk:
             self._values[name] = ""
         elif slot.pick is not None:
             self._settle_demos(name, slot.pick)
+        elif slot.tokens is not None:
+            text = self._texts.get(name, slot.tokens.init).strip()
+            self._values[name] = Hole(name) if text else ""
+            if text:
+                self.tokens[name] = text
         elif slot.order is not None:
             orders = slot.order.orders()
             sections = orders[self._choose(name, [" > ".join(names) for names in orders])]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from autoprompt.errors import DataError, nearest
-from autoprompt.prompt import MARKS
+from autoprompt.template import MARKS
 
 Kind = Literal["classification", "multiple_choice", "cloze", "generation"]
 _MARKS = "".join(sorted(MARKS))

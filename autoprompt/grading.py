@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprompt.asks import Floats
+from autoprompt.errors import MissingCapability
 from autoprompt.metrics import METRICS
 from autoprompt.models import (
     Failure,
+    GradientRequest,
     LabelReply,
     LabelRequest,
     Model,
@@ -66,6 +68,28 @@ def request_for(task: Task, model: Model, prompt: Prompt, example: Example) -> R
     return RankRequest(rendered, example.target, task.among if task.candidates == "targets" else None)
 
 
+def gradient_request(task: Task, prompt: Prompt, example: Example, *, among_answers: bool) -> GradientRequest:
+    """The request for the gradient of one example's loss by the tokens in the prompt's token slots.
+
+    Raises:
+        MissingCapability: the task has no answers to take a loss of.
+    """
+    rendered = prompt.render(example.fields, with_slots=True)
+    if task.kind == "classification":
+        words = [(label, word) for label in task.labels for word in prompt.words[label]]
+        right = tuple(at for at, (label, _) in enumerate(words) if label == example.target)
+        return GradientRequest(rendered, tuple(word for _, word in words), right, among_answers)
+    if task.kind == "multiple_choice":
+        right = (example.choices.index(example.target),)
+        return GradientRequest(rendered, example.choices, right, among_answers)
+    if task.kind == "cloze":
+        return GradientRequest(rendered, (example.target,), (0,), among_answers=False)
+    raise MissingCapability(
+        f"task {task.name!r} asks for free text, which has no gradient here",
+        hint="use a strategy that needs no gradients",
+    )
+
+
 def content_free(example: Example) -> Example:
     """The same row with every text field replaced by a text without content."""
     fields = {
@@ -108,6 +132,7 @@ def grade(task: Task, prompt: Prompt, example: Example, reply: Reply, blank: Rep
         )
     if isinstance(reply, RankReply):
         return _graded(task, example, reply.top, reply.rank, -reply.log_prob, reply)
+    assert isinstance(reply, TextReply)
     text = reply.text.strip()
     if task.kind == "generation":
         return _graded(task, example, text, None, math.nan, reply)

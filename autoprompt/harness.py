@@ -19,14 +19,23 @@ from typing import Literal
 
 import numpy as np
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.budget import Budget, Meter
-from autoprompt.cache import Cache, question_key
+from autoprompt.cache import Cache
 from autoprompt.errors import TooManyFailures
-from autoprompt.grading import MISSING, Grade, content_free, grade, needs_calibration, request_for
+from autoprompt.grading import MISSING, Grade, grade
 from autoprompt.metrics import METRICS, mean
-from autoprompt.models import Failure, LabelReply, Model, RankReply, Reply, Request
+from autoprompt.models import (
+    Failure,
+    FluencyRequest,
+    LabelReply,
+    Model,
+    RankReply,
+    Reply,
+    Request,
+)
 from autoprompt.prompt import Prompt
+from autoprompt.questions import Question, SlotAnswers, count_tokens, score_questions
 from autoprompt.task import Example, Task
 from autoprompt.workers import answer_batches
 
@@ -36,24 +45,20 @@ MISSING_LIMIT = 0.2
 
 
 @dataclass(frozen=True)
-class _Question:
-    """A request, its key, and its content-free twin where scores are calibrated."""
-
-    key: str
-    request: Request
-    blank: _Question | None = None
-
-
-@dataclass(frozen=True)
 class _Entry:
     """One ask of a round, paid for: its questions, those that are new in the run, and their tokens where
     counted.
     """
 
-    ask: Score
-    asked: list[_Question]
-    fresh: dict[str, _Question]
+    ask: Ask
+    asked: list[Question]
+    fresh: dict[str, Question]
     tokens: int
+
+    @property
+    def calls(self) -> int:
+        """What the new questions are charged as."""
+        return sum(question.calls for question in self.fresh.values())
 
 
 @dataclass
@@ -92,15 +97,21 @@ class Harness:
     """Questions asked again after a failure; a question is charged once however often it is asked."""
     failure: str = ""
     _replies: dict[str, Reply] = field(default_factory=dict, repr=False)
+    _slots: SlotAnswers = field(init=False, repr=False)
     _asked: int = 0
     _fingerprint: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Take over the seconds that earlier sessions of the run used."""
         self._fingerprint = self.model.fingerprint
+        self._slots = SlotAnswers(self.task, self.model)
         self.meter.seconds = self.cache.seconds(self.account)
 
-    def answer(self, asks: Sequence[Score]) -> list[Scored]:
+    def scores(self, asks: Sequence[Score]) -> list[Scored]:
+        """``answer`` for scores alone."""
+        return [each for each in self.answer(asks) if isinstance(each, Scored)]
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         """Answer the asks in order, as many as fit into the budget.
 
         The first ask that does not fit ends the round and sets ``exhausted``: an ask is answered whole or not
@@ -111,9 +122,9 @@ class Harness:
             TooManyFailures: more than ``MISSING_LIMIT`` of all answers so far are missing.
         """
         entries: list[_Entry] = []
-        new: dict[str, _Question] = {}
+        new: dict[str, Question] = {}
         for ask in asks:
-            asked = [self._question(ask.prompt, example, ask.repeat) for example in ask.examples]
+            asked = self._questions(ask)
             fresh = self._fresh(asked, new)
             tokens = self._charge(fresh)
             if tokens is None:
@@ -122,35 +133,33 @@ class Harness:
             new.update(fresh)
             entries.append(_Entry(ask, asked, fresh, tokens))
         known = self._run(list(new.values()))
+        self._run_slots(entries, known)
         answered = list(
             itertools.takewhile(lambda entry: all(key in self._replies for key in entry.fresh), entries)
         )
         for entry in entries[len(answered) :]:
-            self.meter.calls -= len(entry.fresh)
+            self.meter.calls -= entry.calls
             self.meter.tokens -= entry.tokens
         for entry in answered:
             self._book(entry, known)
         self._check_failures()
-        return [self._scored(entry.ask, entry.asked) for entry in answered]
+        return [self._answer(entry) for entry in answered]
 
-    def _question(self, prompt: Prompt, example: Example, repeat: int) -> _Question:
-        request = request_for(self.task, self.model, prompt, example)
-        blank = None
-        if needs_calibration(self.task, self.model):
-            other = request_for(self.task, self.model, prompt, content_free(example))
-            blank = _Question(question_key(self._fingerprint, other, repeat), other)
-        return _Question(question_key(self._fingerprint, request, repeat), request, blank)
+    def _questions(self, ask: Ask) -> list[Question]:
+        if isinstance(ask, Score):
+            return score_questions(self.task, self.model, self._fingerprint, ask)
+        return self._slots.questions(ask)
 
-    def _fresh(self, asked: Sequence[_Question], new: Container[str]) -> dict[str, _Question]:
+    def _fresh(self, asked: Sequence[Question], new: Container[str]) -> dict[str, Question]:
         """Questions of one ask that were not asked before in this run, calibration's own included."""
-        fresh: dict[str, _Question] = {}
+        fresh: dict[str, Question] = {}
         for question in asked:
             for item in (question, question.blank):
                 if item is not None and item.key not in self._replies and item.key not in new:
                     fresh.setdefault(item.key, item)
         return fresh
 
-    def _charge(self, fresh: dict[str, _Question]) -> int | None:
+    def _charge(self, fresh: dict[str, Question]) -> int | None:
         """Charge the questions if they fit, before any work; None if they do not.
 
         Returns the tokens charged: a budget of tokens needs them counted first, else they are read off the
@@ -158,22 +167,28 @@ class Harness:
         got.
         """
         tokens = 0
+        calls = sum(question.calls for question in fresh.values())
         if self.budget is not None and fresh:
             if self.budget.tokens is not None:
-                tokens = sum(self.model.count_tokens([question.request for question in fresh.values()]))
-            if not self.meter.fits(self.budget, len(fresh), tokens):
+                tokens = count_tokens(self.model, list(fresh.values()))
+            if not self.meter.fits(self.budget, calls, tokens):
                 return None
             if self.meter.out_of_time(self.budget) and len(self.cache.get(list(fresh))) < len(fresh):
                 return None
-        self.meter.calls += len(fresh)
+        self.meter.calls += calls
         self.meter.tokens += tokens
         return tokens
 
-    def _run(self, new: list[_Question]) -> Container[str]:
-        """Get a reply for every new question, from the cache or the model; return the keys that were in the
-        cache.
+    def _run(self, questions: list[Question]) -> set[str]:
+        """Get a reply for every new question about scores, from the cache or the model; return the keys that were
+        in the cache.
         """
-        requests = [question.request for question in new]
+        new: list[Question] = []
+        requests: list[Request] = []
+        for question in questions:
+            if not isinstance(question.request, (tuple, FluencyRequest)):
+                new.append(question)
+                requests.append(question.request)
         known = self.cache.get([question.key for question in new])
         self._replies.update(known)
         batches = self.model.batches(requests) if requests else []
@@ -196,7 +211,26 @@ class Harness:
                 if self.budget is not None and self.meter.out_of_time(self.budget):
                     self.exhausted = True
                     break
-        return known
+        return set(known)
+
+    def _run_slots(self, entries: Sequence[_Entry], known: set[str]) -> None:
+        """Get a reply for every new question about token slots, ask by ask."""
+        for entry in entries:
+            new = [question for question in entry.fresh.values() if question.key not in self._replies]
+            if isinstance(entry.ask, Score) or not new:
+                continue
+            if self.exhausted and self.budget is not None and self.meter.out_of_time(self.budget):
+                return
+            stored = self.cache.get([question.key for question in new])
+            known.update(stored)
+            self._replies.update(stored)
+            waiting = [question for question in new if question.key not in stored]
+            start = time.perf_counter()
+            replies = self._slots.replies(entry.ask, waiting)
+            seconds = time.perf_counter() - start
+            self.cache.put(replies, account=self.account, seconds=seconds)
+            self.meter.seconds += seconds
+            self._replies.update(replies)
 
     def _answers(
         self, batches: Sequence[Sequence[int]], requests: Sequence[Request]
@@ -229,13 +263,15 @@ class Harness:
             self.shortened += reply.shortened > 0
             if self.budget is None or self.budget.tokens is None:
                 self.meter.tokens += reply.tokens
+        if not isinstance(entry.ask, Score):
+            return
         for question in {item.key: item for item in entry.asked if item.key in entry.fresh}.values():
             self._asked += 1
             for item in (question, question.blank):
-                answer = self._replies[item.key] if item is not None else None
-                if isinstance(answer, Failure):
+                given = self._replies[item.key] if item is not None else None
+                if isinstance(given, Failure):
                     self.missing += 1
-                    self.failure = answer.message
+                    self.failure = given.message
                     break
 
     def _check_failures(self) -> None:
@@ -246,7 +282,12 @@ class Harness:
                 hint="mend the model or server, then repeat the same call on the same run folder",
             )
 
-    def _scored(self, ask: Score, asked: Sequence[_Question]) -> Scored:
+    def _answer(self, entry: _Entry) -> Answer:
+        if isinstance(entry.ask, Score):
+            return self._scored(entry.ask, entry.asked)
+        return self._slots.answer(entry.ask, [self._replies[question.key] for question in entry.asked])
+
+    def _scored(self, ask: Score, asked: Sequence[Question]) -> Scored:
         grades = [
             self._grade(ask.prompt, example, question)
             for example, question in zip(ask.examples, asked, strict=True)
@@ -264,7 +305,7 @@ class Harness:
             value=None if over_set is mean else over_set(targets, predictions, scores),
         )
 
-    def _grade(self, prompt: Prompt, example: Example, question: _Question) -> Grade:
+    def _grade(self, prompt: Prompt, example: Example, question: Question) -> Grade:
         reply = self._replies[question.key]
         blank = self._replies[question.blank.key] if question.blank is not None else None
         return MISSING if isinstance(reply, Failure) else grade(self.task, prompt, example, reply, blank)

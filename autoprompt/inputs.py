@@ -38,6 +38,7 @@ from autoprompt.slots import words_of
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
 from autoprompt.task import Example, Task
+from autoprompt.triggers import trigger_space
 
 _PROBED = 5  # answers of a cloze task that are tried out at a prompt's answer place
 SPLITS = ("train", "select", "test")
@@ -48,12 +49,18 @@ def load_task(task: Task | str | Path) -> Task:
     return task if isinstance(task, Task) else Task.load(task)
 
 
-def load_space(space: SearchSpace | str | Path | None, task: Task) -> SearchSpace:
-    """A space by name, by path, or as it is; the task's own by default, else the manual prompt alone."""
+def load_space(
+    space: SearchSpace | str | Path | None, task: Task, strategy: Strategy | None = None
+) -> SearchSpace:
+    """A space by name, by path, or as it is; the task's own by default, else the manual prompt alone, or, for a
+    strategy that moves tokens, the manual prompt with a trigger.
+    """
     if isinstance(space, SearchSpace):
         return space
     if space is not None:
         return SearchSpace.load(space)
+    if strategy is not None and strategy.moves_tokens:
+        return trigger_space(task)
     return SearchSpace.load(task.space) if task.space is not None else SearchSpace.from_prompt(task)
 
 

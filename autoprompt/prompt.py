@@ -1,14 +1,4 @@
-"""Templates with two kinds of brackets, and the prompts they become.
-
-``{{ field }}`` is data and stays: a finished prompt is an ordinary Jinja2 template. ``[[ slot ]]`` is tunable
-and is resolved here, so no trace of it is left. ``{{ answer }}`` marks where the label word or completion is
-read: the mask of a masked model, the end of the text for causal and encoder-decoder models.
-
-The whitespace rule: a template line that holds nothing but slots which are all empty disappears with its line
-break, blank lines it would leave doubled become one, and an empty slot at the start or end of a line or
-between two spaces takes one space along. Blank lines at the start and white space at the end of the whole go.
-Data are touched by none of this but the last. Text put together from parts never becomes code by accident.
-"""
+"""Finished prompts: an ordinary Jinja2 template, the words that stand for the labels, and where token slots lie in it."""
 
 from __future__ import annotations
 
@@ -16,7 +6,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,189 +16,20 @@ import jinja2.nodes
 import jinja2.sandbox
 
 from autoprompt.errors import LabelWordError, TemplateError, nearest
+from autoprompt.template import (
+    ANSWER_MARK,
+    FIELD_END,
+    FIELD_START,
+    HOLE,
+    HOLE_END,
+    HOLE_START,
+    MARKS,
+    fill,
+    without_marks,
+)
 
-_SLOT = re.compile(r"\[\[[ \t]*([A-Za-z_]\w*)(?:\.([^\]|\n]+?))?[ \t]*((?:\|[ \t]*\w+[ \t]*)*)\]\]")
 _ANSWER = re.compile(r"\{\{-?\s*answer\s*-?\}\}")
-_CODE = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
-_OPENERS = re.compile(r"\{\{|\{%|\{#|\{\Z")
-_OPEN_SLOT = re.compile(r"\[(?=\[)")
-_FILTERS: dict[str, Callable[[str], str]] = {
-    "lower": str.lower,
-    "upper": str.upper,
-    "title": str.title,
-    "capitalize": lambda text: text[:1].upper() + text[1:],
-    "trim": str.strip,
-}
-# Unicode non-characters: never valid in exchanged text, so they can mark places inside rendered text.
-_FIELD_START, _FIELD_END, _ANSWER_MARK = "\ufdd0", "\ufdd1", "\ufdd2"
-MARKS = frozenset((_FIELD_START, _FIELD_END, _ANSWER_MARK))
-_PIECES = re.compile(f"{_FIELD_START}(.*?){_FIELD_END}", re.DOTALL)
-
-
-class Data(str):
-    """Text that is data: inserted as it is, never read as template code."""
-
-    __slots__ = ()
-
-
-SlotValue = str | Data | Mapping[str, str]
-"""Text (itself a template), data, or label words as a mapping from label to word."""
-
-
-@dataclass(frozen=True)
-class Template:
-    """A template text that may hold ``[[ slot ]]`` references.
-
-    Attributes:
-        text: the template.
-        where: what to call it in errors, such as ``search_spaces/sentiment.yaml: template``.
-    """
-
-    text: str
-    where: str = "template"
-
-    def references(self) -> list[str]:
-        """Names of the slots the text refers to, in order, each once."""
-        stray = _SLOT.sub(" ", self.text)
-        if "[[" in stray:
-            snippet = stray[stray.index("[[") :][:40]
-            raise TemplateError(
-                f"{self.where}: cannot read the slot at {snippet!r}",
-                hint="write [[ name ]], [[ name | lower ]] or [[ words.LABEL ]]",
-            )
-        return list(dict.fromkeys(match[1] for match in _SLOT.finditer(self.text)))
-
-    def resolve(self, values: Mapping[str, SlotValue]) -> str:
-        """Return the text with every slot replaced by its value, slots inside values included.
-
-        Args:
-            values: slot name to text (itself a template), ``Data`` (inserted as data), or, for label words,
-                a mapping from label to word.
-        """
-        return _strip_blank_ends(self._resolve(values, ()))
-
-    def _resolve(self, values: Mapping[str, SlotValue], above: tuple[str, ...]) -> str:
-        self.references()
-        lines: list[str] = []
-        dropped = False
-        for line in self.text.split("\n"):
-            parts = _split_slots(line)
-            texts = [part if isinstance(part, str) else self._value(part, values, above) for part in parts]
-            has_slot = len(parts) > 1
-            if has_slot and not "".join(texts).strip() and not _SLOT.sub("", line).strip():
-                dropped = True
-                continue
-            resolved = _join(parts, texts)
-            if dropped and not resolved.strip() and (not lines or not lines[-1].strip()):
-                continue
-            dropped = False
-            lines.append(resolved)
-        while dropped and lines and not lines[-1].strip():
-            lines.pop()
-        return "\n".join(lines)
-
-    def _value(
-        self,
-        slot: re.Match[str],
-        values: Mapping[str, SlotValue],
-        above: tuple[str, ...],
-    ) -> str:
-        name, key, filters = slot[1], slot[2], slot[3]
-        if name not in values:
-            raise TemplateError(
-                f"{self.where}: no slot named {name!r}{nearest(name, values)}; "
-                f"slots: {', '.join(sorted(values)) or 'none'}"
-            )
-        if name in above:
-            raise TemplateError(
-                f"{self.where}: slots refer to each other in a circle: {' -> '.join((*above, name))}"
-            )
-        value = values[name]
-        text: str
-        if isinstance(value, Mapping):
-            text = self._mapped(name, key, value)
-        elif key is not None:
-            raise TemplateError(f"{self.where}: slot {name!r} has no parts (got {slot[0]})")
-        elif isinstance(value, Data):
-            text = value
-        else:
-            text = Template(value, f"{self.where}: slot {name}")._resolve(values, (*above, name))
-        is_data = isinstance(text, Data)
-        for filter_name in re.findall(r"\w+", filters):
-            if filter_name not in _FILTERS:
-                raise TemplateError(
-                    f"{self.where}: no slot filter {filter_name!r}{nearest(filter_name, _FILTERS)}; "
-                    f"filters: {', '.join(_FILTERS)}"
-                )
-            text = _FILTERS[filter_name](text) if is_data else _filter_code(text, filter_name)
-        return Data(escape(text)) if is_data else text
-
-    def _mapped(self, name: str, key: str | None, value: Mapping[str, str]) -> Data:
-        if key is None or key not in value:
-            raise TemplateError(
-                f"{self.where}: slot {name!r} holds one word per label: write "
-                f"[[ {name}.LABEL ]] with LABEL one of {', '.join(value)} (got {key!r})"
-            )
-        return Data(value[key])
-
-
-def _filter_code(text: str, name: str) -> str:
-    """Filter template source, leaving what stands inside its ``{{ }}`` and ``{% %}`` alone."""
-    if name in ("trim", "capitalize") or "{" not in text:
-        return _FILTERS[name](text)
-    pieces = _CODE.split(text)
-    pieces[::2] = [_FILTERS[name](piece) for piece in pieces[::2]]
-    return "".join(pieces)
-
-
-def _split_slots(line: str) -> list[str | re.Match[str]]:
-    """Return text and slot matches in turn; text stands at every even place."""
-    parts: list[str | re.Match[str]] = []
-    end = 0
-    for match in _SLOT.finditer(line):
-        parts += [line[end : match.start()], match]
-        end = match.end()
-    return [*parts, line[end:]]
-
-
-def _join(parts: list[str | re.Match[str]], texts: list[str]) -> str:
-    """Join the texts of a line; an empty slot between two spaces (or line ends) takes one space along."""
-    line = ""
-    after_empty_slot = ends_in_data = False
-    for part, text in zip(parts, texts, strict=True):
-        if not text:
-            after_empty_slot = after_empty_slot or not isinstance(part, str)
-            continue
-        is_data = isinstance(text, Data)
-        if after_empty_slot and not is_data and (not line or line.endswith(" ")):
-            text = text.removeprefix(" ")
-        line = _adjoin(line, text)
-        after_empty_slot, ends_in_data = False, is_data
-    return line.rstrip(" ") if after_empty_slot and not ends_in_data else line
-
-
-def _adjoin(left: str, right: str) -> str:
-    """Join two texts so that their meeting does not make an opening bracket of template code."""
-    if left.endswith("[") and right.startswith("["):
-        return left + "{##}" + right
-    if left.endswith("{") and right.startswith(("{", "%", "#")):
-        return left[:-1] + "{% raw %}{{% endraw %}" + right
-    return left + right
-
-
-def _strip_blank_ends(text: str) -> str:
-    return re.sub(r"\A(?:[ \t]*\n)+", "", text).rstrip()
-
-
-def escape(text: str) -> str:
-    """Return ``text`` as Jinja2 source, free of ``[[``, that renders to it (line breaks become newlines)."""
-    code_free = _OPENERS.sub(lambda match: "{% raw %}" + match[0] + "{% endraw %}", _without_marks(text))
-    return _OPEN_SLOT.sub("[{##}", code_free)
-
-
-def _without_marks(text: str) -> str:
-    """Replace the characters that mark places: no data may pass for a mark."""
-    return "".join("\ufffd" if character in MARKS else character for character in text)
+_PIECES = re.compile(f"{FIELD_START}(?P<field>.*?){FIELD_END}|{HOLE_START}(?P<slot>.*?){HOLE_END}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -241,11 +62,15 @@ class Prompt:
         text: the Jinja2 template, with ``{{ answer }}`` exactly once.
         words: label to label words; empty where the task has no labels.
         choices: how a search space made it (slot to choice); says where it came from, not what it is.
+        slots: the texts of its token slots, where it has any; they stand in ``text``.
+        frame: ``text`` with marks in their place.
     """
 
     text: str
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     choices: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    slots: Mapping[str, str] = field(default_factory=dict, compare=False)
+    frame: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse label words that would be scored as something else than is meant."""
@@ -279,14 +104,53 @@ class Prompt:
         """Names of the data fields the template reads (``answer`` not among them)."""
         return set(_fields_of(self.text)) - {"answer"}
 
-    def render(self, fields: Mapping[str, Any]) -> Rendered:
+    @classmethod
+    def of_frame(
+        cls,
+        frame: str,
+        slots: Mapping[str, str],
+        words: Mapping[str, tuple[str, ...]],
+        choices: Mapping[str, Any],
+    ) -> Prompt:
+        """The prompt whose token slots hold these texts.
+
+        Args:
+            frame: a resolved template with marks where token slots stand.
+            slots: their texts.
+            words: label words.
+            choices: how it was made; the texts of the slots are put with them.
+        """
+        if not slots:
+            return cls(frame, words, choices)
+        return cls(fill(frame, slots), words, {**choices, **slots}, slots, frame)
+
+    def filled(self, values: Mapping[str, str]) -> Prompt:
+        """The same prompt with other texts in some of its token slots."""
+        for name in values:
+            if name not in self.slots:
+                raise TemplateError(
+                    f"prompt: has no token slot {name!r}{nearest(name, self.slots)}; "
+                    f"token slots: {', '.join(self.slots) or 'none'}"
+                )
+        return Prompt.of_frame(self.frame, {**self.slots, **values}, self.words, self.choices)
+
+    def render(self, fields: Mapping[str, Any], *, with_slots: bool = False) -> Rendered:
         """Render for one example, keeping apart what came from its fields.
+
+        Args:
+            fields: the example's fields.
+            with_slots: whether token slots are pieces of their own that bear their names.
 
         Raises:
             TemplateError: a field is missing, or ``{{ answer }}`` does not stand exactly once.
         """
-        before, after = _render(self.text, fields)
-        return Rendered(_pieces(before), _pieces(after))
+        # A search over tokens makes thousands of prompts of one frame: that alone is compiled.
+        before, after = _render(self.frame or self.text, fields, framed=bool(self.frame))
+        if self.frame and not with_slots:
+            before, after = (
+                HOLE.sub(lambda hole: without_marks(self.slots[hole[1]]), part) for part in (before, after)
+            )
+        return Rendered(_pieces(before, self.slots), _pieces(after, self.slots))
 
     def check(self, fields: set[str], *, answer_at_end: bool = False, where: str = "prompt") -> None:
         """Check the template against the fields a task has, before anything is run.
@@ -331,10 +195,10 @@ class _Answer:
 def _finalize(value: object) -> object:
     """Mark what an expression puts out, so that it can be told from the template's own text."""
     if isinstance(value, _Answer):
-        return _ANSWER_MARK
+        return ANSWER_MARK
     if isinstance(value, jinja2.Undefined):
         return str(value)  # StrictUndefined raises here
-    return f"{_FIELD_START}{_without_marks(str(value))}{_FIELD_END}"
+    return f"{FIELD_START}{without_marks(str(value))}{FIELD_END}"
 
 
 _ENVIRONMENT = jinja2.sandbox.SandboxedEnvironment(
@@ -344,8 +208,9 @@ del _ENVIRONMENT.filters["random"]  # the same prompt and example must give the 
 
 
 @functools.lru_cache(maxsize=4096)
-def _compiled(text: str) -> jinja2.Template:
-    _parsed(text)
+def _compiled(text: str, framed: bool = False) -> jinja2.Template:
+    if not framed:
+        _parsed(text)
     try:
         return _ENVIRONMENT.from_string(text)
     except jinja2.TemplateSyntaxError as error:
@@ -370,28 +235,30 @@ def _fields_of(text: str) -> frozenset[str]:
         raise TemplateError(f"prompt: line {error.lineno}: {error.message}") from None
 
 
-def _render(text: str, fields: Mapping[str, Any]) -> tuple[str, str]:
-    template = _compiled(text)
+def _render(text: str, fields: Mapping[str, Any], *, framed: bool = False) -> tuple[str, str]:
+    template = _compiled(text, framed)
     try:
         whole = template.render({**fields, "answer": _Answer()})
     except jinja2.UndefinedError as error:
         raise TemplateError(f"prompt: {error.message}; the example has {', '.join(sorted(fields))}") from None
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise TemplateError(f"prompt: cannot be rendered: {type(error).__name__}: {error}") from None
-    before, mark, after = whole.partition(_ANSWER_MARK)
-    if not mark or _ANSWER_MARK in after:
+    before, mark, after = whole.partition(ANSWER_MARK)
+    if not mark or ANSWER_MARK in after:
         raise TemplateError("prompt: {{ answer }} must be rendered exactly once")
     return before, after
 
 
-def _pieces(text: str) -> tuple[Piece, ...]:
+def _pieces(text: str, slots: Mapping[str, str]) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     end = 0
     for match in _PIECES.finditer(text):
         if match.start() > end:
             pieces.append(Piece(text[end : match.start()]))
-        if match[1]:
-            pieces.append(Piece(match[1], is_field=True))
+        if match["slot"]:
+            pieces.append(Piece(without_marks(slots[match["slot"]]), slot=match["slot"]))
+        elif match["field"]:
+            pieces.append(Piece(match["field"], is_field=True))
         end = match.end()
     if end < len(text):
         pieces.append(Piece(text[end:]))

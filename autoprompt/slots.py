@@ -7,19 +7,18 @@ A slot has exactly one source: ``one_of`` (texts), ``optional`` (a text or nothi
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal
 
-import numpy as np
 import pydantic
 from pydantic import AfterValidator, Field
 
 from autoprompt.errors import SpecError, TemplateError, nearest
-from autoprompt.prompt import Template
-from autoprompt.task import Example
+from autoprompt.policy import Preset, TokenPolicy
+from autoprompt.template import Template
 
 MAX_SECTIONS = 6
 IMPLICIT_WORDS = "words"
@@ -79,6 +78,47 @@ class Order(_Spec):
         return [(*names, *end) for names in itertools.permutations(free)]
 
 
+class Tokens(_Spec):
+    """Tokens that a gradient search picks from the model's vocabulary.
+
+    Attributes:
+        n: how many tokens.
+        init: the text to start from, which says how many they are then; empty: drawn tokens.
+        policy: what they may be (``any``, ``ascii``, ``readable``).
+        matching: a regular expression that each must match in full.
+        ban: words that are kept out, with whatever begins with them.
+        shortest: fewest tokens; ``n`` where not given, so that the length stays.
+        longest: most tokens, likewise.
+    """
+
+    n: int = Field(default=5, ge=1, le=64)
+    init: str = ""
+    policy: Preset = "readable"
+    matching: str = ""
+    ban: list[str] = Field(default_factory=list)
+    shortest: int | None = Field(default=None, ge=1, le=64)
+    longest: int | None = Field(default=None, ge=1, le=64)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Tokens:
+        if not self.lengths[0] <= self.n <= self.lengths[1]:
+            raise ValueError(f"tokens: n = {self.n} does not lie between shortest and longest {self.lengths}")
+        try:
+            re.compile(self.matching)
+        except re.error as error:
+            raise ValueError(f"tokens.matching: no regular expression: {error}") from None
+        return self
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Fewest and most tokens."""
+        return self.shortest or self.n, self.longest or self.n
+
+    def rule(self, answers: Sequence[str]) -> TokenPolicy:
+        """What the tokens may be, the label words kept out."""
+        return TokenPolicy(self.policy, self.matching, tuple(self.ban), tuple(answers))
+
+
 class Slot(_Spec):
     """One slot: exactly one source, and perhaps a condition.
 
@@ -89,6 +129,7 @@ class Slot(_Spec):
         tied: whether the i-th options of all labels go together (``map`` only).
         pick: demonstrations.
         order: sections in every order.
+        tokens: tokens of the model's vocabulary.
         when: the slot is empty unless the other slots have one of these values (for ``pick`` its ``k``).
     """
 
@@ -98,6 +139,7 @@ class Slot(_Spec):
     tied: bool = False
     pick: Pick | None = None
     order: Order | None = None
+    tokens: Tokens | None = None
     when: dict[str, list[str | int]] = Field(default_factory=dict)
 
     @pydantic.model_validator(mode="after")
@@ -157,7 +199,7 @@ class Slot(_Spec):
         return counts[0] if self.tied else math.prod(counts)
 
 
-SOURCES = ("one_of", "optional", "map", "pick", "order")
+SOURCES = ("one_of", "optional", "map", "pick", "order", "tokens")
 
 
 class SpaceSpec(_Spec):
@@ -180,6 +222,11 @@ class SpaceSpec(_Spec):
     slots: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], Slot] = Field(default_factory=dict)
     fields: list[str] | None = None
     labels: list[str] | None = None
+
+    @property
+    def token_slots(self) -> dict[str, Tokens]:
+        """The slots that hold tokens."""
+        return {name: slot.tokens for name, slot in self.slots.items() if slot.tokens is not None}
 
     @property
     def words_slot(self) -> str | None:
@@ -221,46 +268,6 @@ def dotted(keys: Sequence[str | int]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def draw_sets(pick: Pick, name: str, k: int, pool: Sequence[Example]) -> tuple[tuple[Example, ...], ...]:
-    """Draw the demonstration sets that are offered for one ``k``; equal ones are merged.
-
-    Set i depends on nothing but the slot's name, ``k``, i and the pool.
-
-    Args:
-        pick: the slot's specification.
-        name: the slot's name.
-        k: how many demonstrations, at most ``len(pool)``.
-        pool: examples to draw from, without repeats.
-    """
-    drawn: dict[tuple[str, ...], tuple[Example, ...]] = {}
-    for index in range(pick.sets):
-        seed = hashlib.sha256(f"{name}\n{k}\n{index}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(seed[:8], "big"))
-        shuffled = [pool[place] for place in rng.permutation(len(pool))]
-        chosen = _balanced(shuffled, k, rng) if pick.per_label == "equal" else shuffled[:k]
-        if pick.order == "shuffle":
-            chosen = [chosen[place] for place in rng.permutation(k)]
-        else:
-            places = {example.id: place for place, example in enumerate(pool)}
-            chosen.sort(key=lambda example: places[example.id])
-        if pick.order == "label":
-            chosen.sort(key=lambda example: example.target)
-        drawn.setdefault(tuple(example.id for example in chosen), tuple(chosen))
-    return tuple(drawn.values())
-
-
-def _balanced(shuffled: Sequence[Example], k: int, rng: np.random.Generator) -> list[Example]:
-    """Take examples label by label in turn, in a drawn order of labels, until there are ``k``."""
-    groups: dict[str, list[Example]] = {}
-    for example in shuffled:
-        groups.setdefault(example.target, []).append(example)
-    labels = sorted(groups)
-    turns = [groups[labels[place]] for place in rng.permutation(len(labels))]
-    rounds = itertools.zip_longest(*turns)
-    taken = (example for row in rounds for example in row if example is not None)
-    return list(itertools.islice(taken, k))
-
-
 def check_references(spec: SpaceSpec, at: Callable[..., str]) -> None:
     """Check that slots refer to slots that exist, in no circle, and that every slot can be reached.
 
@@ -277,6 +284,11 @@ def check_references(spec: SpaceSpec, at: Callable[..., str]) -> None:
         for name in _references(text, at, keys):
             if name in spec.slots:
                 leads_to[str(keys[1]) if len(keys) > 1 else ""][name] = None
+                if keys[-2:] == ("pick", "template") and spec.slots[name].tokens is not None:
+                    raise SpecError(
+                        f"{at(*keys)}: slot {name!r} holds tokens, which stand once in a prompt and so not in "
+                        "demonstrations"
+                    )
             elif name != IMPLICIT_WORDS:
                 raise SpecError(
                     f"{at(*keys)}: no slot named {name!r}{nearest(name, spec.slots)}; "
@@ -308,7 +320,7 @@ def _check_condition(spec: SpaceSpec, other: str, allowed: Sequence[str | int], 
     slot = spec.slots.get(other)
     if slot is None:
         raise SpecError(f"{where}: no slot named {other!r}{nearest(other, spec.slots)}")
-    if slot.map is not None or slot.order is not None:
+    if slot.map is not None or slot.order is not None or slot.tokens is not None:
         raise SpecError(f"{where}: a condition tests one_of, optional or pick slots (got {other!r})")
     values = slot.texts() if slot.pick is None else [str(k) for k in slot.pick.k]
     for value in map(str, allowed):

@@ -19,6 +19,7 @@ import numpy as np
 import pydantic
 
 from autoprompt import catalog, specfile
+from autoprompt.demonstrations import draw_sets
 from autoprompt.drawing import (
     Chooser,
     DemoSets,
@@ -30,18 +31,18 @@ from autoprompt.drawing import (
     next_path,
 )
 from autoprompt.errors import InputError, SpecError, TemplateError, nearest
-from autoprompt.prompt import Data, Prompt, SlotValue, Template
+from autoprompt.prompt import Prompt
 from autoprompt.slots import (
     IMPLICIT_WORDS,
     Slot,
     SpaceSpec,
     check_references,
     dotted,
-    draw_sets,
     references_in,
     words_text,
 )
 from autoprompt.task import Example, Task
+from autoprompt.template import Data, SlotValue, Template
 
 __all__ = ["Chooser", "FixedChooser", "RandomChooser", "SearchSpace", "demo_ids"]
 
@@ -155,22 +156,23 @@ class SearchSpace:
         """Return the prompt of all first options."""
         return self._make(FixedChooser({}))
 
-    def draw(self, choose: Chooser) -> Prompt | None:
-        """Make a prompt with the choices of ``choose``; None where they do not go together.
+    def draw(self, choose: Chooser, tokens: Mapping[str, str] | None = None) -> Prompt | None:
+        """Make a prompt with the choices of ``choose`` and these texts in its token slots; None where the choices
+        do not go together.
 
         Choices do not go together where the prompt is not valid for the task or the model (the answer in the
         middle for a causal model; label words it cannot score), two labels share their words, or a demonstration
         stands twice.
         """
         try:
-            prompt = self._make(choose)
+            prompt = self._make(choose, tokens)
             return prompt if self.accepts is None or self.accepts(prompt) else None
         except TemplateError:
             return None
 
     def prompt_from(self, choices: Mapping[str, Any]) -> Prompt:
         """Rebuild a prompt from its ``choices``; slots that are not among them get their default."""
-        return self._make(FixedChooser(self.decisions(choices)))
+        return self._make(FixedChooser(self.decisions(choices)), self._texts(choices))
 
     def decisions(self, choices: Mapping[str, Any]) -> dict[str, str]:
         """Turn the ``choices`` of a prompt into the options a ``Chooser`` had picked."""
@@ -179,6 +181,8 @@ class SearchSpace:
             slot = self.slots.get(name)
             if slot is None:
                 raise InputError(f"choices: no slot named {name!r}{nearest(name, self.slots)}")
+            if slot.tokens is not None:
+                continue
             if slot.pick is not None:
                 decided |= {f"{name}.k": str(len(value)), f"{name}.{len(value)}": " ".join(value)}
             elif slot.map is not None and slot.tied:
@@ -213,25 +217,30 @@ class SearchSpace:
         prompt without ``choices`` counts as the default.
         """
         decided = self.decisions(prompt.choices)
+        texts = self._texts(prompt.choices)
         recorder = Recorder(inner=FixedChooser(decided))
-        self._make(recorder)
+        self._make(recorder, texts)
         found: dict[str, Prompt] = {}
         for name, option in moves(recorder.asked, rng):
             if len(found) >= n:
                 break
-            near = self.draw(FixedChooser({**decided, name: option}, RandomChooser(rng)))
+            near = self.draw(FixedChooser({**decided, name: option}, RandomChooser(rng)), texts)
             if near is not None and near.key != prompt.key:
                 found.setdefault(near.key, near)
         return list(found.values())
 
-    def _make(self, choose: Chooser) -> Prompt:
+    def _texts(self, choices: Mapping[str, Any]) -> dict[str, str]:
+        """The texts of token slots among the choices of a prompt."""
+        return {name: str(choices[name]) for name in self.spec.token_slots if name in choices}
+
+    def _make(self, choose: Chooser, tokens: Mapping[str, str] | None = None) -> Prompt:
         if self.task is None:
             raise InputError("search space: not bound to a task", hint="call space.bind(task, ...) first")
         name = str(self.path or "search space")
-        walk = Walk(self.spec, self._sets, self.task, choose, name)
+        walk = Walk(self.spec, self._sets, self.task, choose, name, tokens or {})
         where = f"{name}: template"
-        text = Template(self.spec.template, where).resolve(walk.settle_all(self.spec.template))
-        prompt = Prompt(text, walk.words, walk.choices)
+        frame = Template(self.spec.template, where).resolve(walk.settle_all(self.spec.template))
+        prompt = Prompt.of_frame(frame, walk.tokens, walk.words, walk.choices)
         prompt.check(set(self.task.fields), answer_at_end=self.answer_at_end, where=where)
         return prompt
 
@@ -350,7 +359,9 @@ def _branches(space: SearchSpace, name: str) -> Counter[tuple[tuple[str, ...], s
     slot = space.slots[name]
     tested = any(name in other.when for other in space.slots.values())
     branches: Counter[tuple[tuple[str, ...], str]] = Counter()
-    if slot.map is not None:
+    if slot.tokens is not None:
+        branches[(), ""] = 1
+    elif slot.map is not None:
         branches[(), ""] = slot.word_count()
     elif slot.order is not None:
         branches[tuple(slot.order.sections), ""] = len(slot.order.orders())

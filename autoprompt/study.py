@@ -9,15 +9,16 @@ and what is already in the log is checked instead of written twice.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypedDict
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Fluent, Score, Scored, Slope
 from autoprompt.errors import DataError, InputError, StudyMismatch
 from autoprompt.prompt import Prompt
 from autoprompt.task import Example
@@ -33,7 +34,7 @@ DERIVED = frozenset(("metric", "select_size", "answer_read_as", "model_kind", "m
 
 @dataclass(frozen=True)
 class Trial:
-    """One scored prompt.
+    """One prompt that was asked about: scored, or how its loss changes, or how likely its tokens are.
 
     Attributes:
         number: place in the log, from 0 (the seed prompt).
@@ -50,6 +51,8 @@ class Trial:
         tokens: mean tokens read per example.
         calls: calls spent in the run after the trial's round.
         note: why it was asked.
+        beside: it breaks a rule of its space and is kept beside the result, never as it.
+        perplexity: of the tokens in its token slots, where this line is about that.
     """
 
     number: int
@@ -66,6 +69,8 @@ class Trial:
     tokens: float
     calls: int
     note: str = ""
+    beside: bool = False
+    perplexity: float | None = None
 
     @property
     def prompt(self) -> Prompt:
@@ -133,7 +138,7 @@ class Study:
         return len(self._keys)
 
     def record(
-        self, asks: Sequence[Score], answers: Sequence[Scored], *, select: Sequence[Example], calls: int
+        self, asks: Sequence[Ask], answers: Sequence[Answer], *, select: Sequence[Example], calls: int
     ) -> None:
         """Log one round: a trial for every answered ask.
 
@@ -143,7 +148,10 @@ class Study:
             select: the select examples; a trial on other ones is not complete.
             calls: calls spent after the round.
         """
-        for ask, scored in zip(asks, answers, strict=False):
+        for ask, answer in zip(asks, answers, strict=False):
+            complete = (
+                isinstance(ask, Score) and not ask.repeat and _same(ask.examples, select)
+            )  # gradients and perplexities are no scores
             self._append(
                 Trial(
                     number=len(self.trials),
@@ -152,14 +160,12 @@ class Study:
                     words={label: list(words) for label, words in ask.prompt.words.items()},
                     choices=dict(ask.prompt.choices),
                     key=ask.prompt.key,
-                    complete=not ask.repeat and _same(ask.examples, select),
+                    complete=complete,
                     n=len(ask.examples),
-                    missing=scored.missing,
-                    score=_rounded(scored.score),
-                    loss=_rounded(scored.loss),
-                    tokens=round(scored.tokens, 2),
                     calls=calls,
-                    note=ask.note,
+                    note=ask.note or type(ask).__name__.lower(),
+                    beside=isinstance(ask, Score) and ask.beside,
+                    **_measured(answer),
                 )
             )
         if self._log is not None:
@@ -201,6 +207,13 @@ class Study:
         """
         return self._best
 
+    def best_beside(self) -> Trial | None:
+        """The best of the complete trials that break a rule of their space; None where there is none."""
+        beside = [
+            trial for trial in self.trials if trial.beside and trial.complete and trial.score is not None
+        ]
+        return min(beside, key=rank, default=None)
+
     def pareto(self) -> list[Trial]:
         """Complete trials that no other beats in both score and tokens, from the shortest to the best."""
         front: list[Trial] = []
@@ -220,6 +233,32 @@ class Study:
                 file.close()
 
 
+class _Measured(TypedDict):
+    missing: int
+    score: float | None
+    loss: float | None
+    tokens: float
+    perplexity: float | None
+
+
+def _measured(answer: Answer) -> _Measured:
+    """What a trial says of an answer."""
+    loss = perplexity = math.nan
+    if isinstance(answer, Scored):
+        return _Measured(
+            missing=answer.missing,
+            score=_rounded(answer.score),
+            loss=_rounded(answer.loss),
+            tokens=round(answer.tokens, 2),
+            perplexity=None,
+        )
+    if isinstance(answer, Slope):
+        loss = answer.loss
+    elif isinstance(answer, Fluent):
+        perplexity = answer.perplexity
+    return _Measured(missing=0, score=None, loss=_rounded(loss), tokens=0.0, perplexity=_rounded(perplexity))
+
+
 def _same(examples: Sequence[Example], select: Sequence[Example]) -> bool:
     """Whether these are the select examples, in whatever order."""
     if len(examples) != len(select):
@@ -228,7 +267,7 @@ def _same(examples: Sequence[Example], select: Sequence[Example]) -> bool:
 
 
 def _may_win(trial: Trial) -> bool:
-    return trial.complete and trial.score is not None
+    return trial.complete and trial.score is not None and not trial.beside
 
 
 def rank(trial: Trial) -> tuple[float, int, float, float, int]:

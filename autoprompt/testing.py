@@ -3,8 +3,7 @@
     from autoprompt.testing import check_strategy, planted, run
 
     check_strategy(lambda: MyStrategy(batch=4))
-    task = planted(seed=0, slots=5, options=4)
-    print(run(MyStrategy(), task, calls=4000, seed=0)[-1], task.best_score)
+    print(run(MyStrategy(), planted(seed=0, slots=5, options=4), calls=4000, seed=0)[-1])
 
 A planted task needs no model: the accuracy of every prompt is known by construction, and what a prompt does
 on an example is drawn once from a hash of both, so that asking again gives the same answer.
@@ -349,6 +348,7 @@ def _play(
     while not exhausted and (asks := strategy.ask()):
         answers: list[Scored] = []
         for ask in asks[: len(asks) // 2] if short else asks:
+            assert isinstance(ask, Score), "a space without token slots has no gradients to ask for"
             new = {(ask.prompt.key, example.id, ask.repeat) for example in ask.examples} - charged
             exhausted = calls is not None and bool(new) and len(charged) + len(new) > calls
             if exhausted:

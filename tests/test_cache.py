@@ -9,11 +9,14 @@ from autoprompt.cache import Cache, question_key
 from autoprompt.errors import InputError
 from autoprompt.models import (
     Failure,
+    FluencyReply,
+    FluencyRequest,
     LabelReply,
     LabelRequest,
     RankReply,
     RankRequest,
     Reply,
+    SlotFluency,
     TextReply,
     TextRequest,
 )
@@ -23,6 +26,14 @@ REPLIES: dict[str, Reply] = {
     "a": LabelReply((-0.1, -2.5), 7, 1),
     "b": RankReply(-3.25, 4, "París", 9),
     "c": TextReply('two\nlines \u2028 "x"', 5),
+    "d": FluencyReply(
+        {
+            "trigger": SlotFluency((7, 9), (-0.1, -1 / 3), ((7, 2), (4, 9)), ((-0.1, -2.5), (-0.2, -1 / 3))),
+            "last": SlotFluency((1,), (0.0,)),
+        },
+        12,
+        3,
+    ),
 }
 
 
@@ -30,15 +41,15 @@ REPLIES: dict[str, Reply] = {
 def test_replies_come_back_equal(tmp_path: Path, on_disk: bool) -> None:
     cache = Cache(tmp_path / "answers.db" if on_disk else None)
     cache.put(REPLIES, account="search", seconds=1.5)
-    cache.put({"d": Failure("no")}, account="search", seconds=0.5)
+    cache.put({"e": Failure("no")}, account="search", seconds=0.5)
     cache.put({}, account="test", seconds=4)
-    assert cache.get([*"abcde"]) == REPLIES
-    assert len(cache) == 3
+    assert cache.get([*"abcdef"]) == REPLIES
+    assert len(cache) == 4
     assert (cache.seconds("search"), cache.seconds("test"), cache.seconds("none")) == (2.0, 4.0, 0.0)
     cache.close()
     if on_disk:
         again = Cache(tmp_path / "answers.db")
-        assert again.get(["a", "b", "c"]) == REPLIES
+        assert again.get(["a", "b", "c", "d"]) == REPLIES
         again.close()
 
 
@@ -71,7 +82,7 @@ def test_a_broken_page_costs_the_answers_and_nothing_else(tmp_path: Path) -> Non
     broken = Cache(path)
     assert broken.get(["k1", "k2"]) == {}
     broken.put(REPLIES, account="search", seconds=2)
-    assert broken.get(["a", "b", "c"]) == REPLIES
+    assert broken.get(["a", "b", "c", "d"]) == REPLIES
     assert broken.seconds("search") == 2.0
     broken.close()
 
@@ -82,7 +93,15 @@ def test_an_answer_that_cannot_be_read_counts_as_not_there(tmp_path: Path) -> No
     cache.put(REPLIES, account="search")
     cache.close()
     database = sqlite3.connect(path)
-    for text in ("not json", '["label"]', '["other", 1]', "[]", "3"):
+    for text in (
+        "not json",
+        '["label"]',
+        '["other", 1]',
+        "[]",
+        "3",
+        '["fluency", 3, 1]',
+        '["fluency", [["a", 1]], 1]',
+    ):
         with database:
             database.execute("UPDATE answers SET reply = ? WHERE key = 'a'", (text,))
         cache = Cache(path)
@@ -123,3 +142,25 @@ def test_the_key_holds_all_that_the_answer_depends_on() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert question_key("m", LabelRequest(rendered, ("good", "bad"))) == keys[0]
+
+
+def test_the_key_of_a_fluency_holds_its_slots_and_what_is_asked_of_them() -> None:
+    def request(*slots: str, likely: int = 0, after: str = "") -> FluencyRequest:
+        before = tuple(Piece(f"part {at}", slot=name) for at, name in enumerate(slots))
+        return FluencyRequest(Rendered(before, (Piece(".", slot=after),)), likely)
+
+    asked = [
+        request("a", "b"),
+        request("b", "a"),
+        request("a", ""),
+        request("", "a"),
+        request("", "", after="a"),
+        request("a", "b", after="c"),
+        request("a", "b", likely=3),
+    ]
+    keys = [question_key("m", each) for each in asked]
+    assert len(set(keys)) == len(keys)
+    assert question_key("m", request("a", "b")) == keys[0]
+    rendered, plain = asked[0].rendered, request("", "").rendered
+    label = question_key("m", LabelRequest(rendered, ("good", "bad")))
+    assert label == question_key("m", LabelRequest(plain, ("good", "bad")))  # a slot's name changes no score

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprompt.errors import InputError, LabelWordError, TemplateError
-from autoprompt.prompt import MARKS, Data, Piece, Prompt, SlotValue, Template, escape
+from autoprompt.prompt import Piece, Prompt
+from autoprompt.template import MARKS, Data, SlotValue, Template, escape
 
 CODE = st.text(alphabet="{}%#[]-+ \nab|.'\"", max_size=24)
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=40)

@@ -26,7 +26,7 @@ def test_fingerprint_is_content() -> None:
 @pytest.mark.parametrize(
     ("slot", "message"),
     [
-        ({}, "needs exactly one of one_of, optional, map, pick, order .got none"),
+        ({}, "needs exactly one of one_of, optional, map, pick, order, tokens .got none"),
         ({"one_of": ["a"], "optional": "b"}, "exactly one of .* .got one_of, optional"),
         ({"one_of": []}, "slots.cue.one_of"),
         ({"one_of": ["a", "a"]}, "one_of: 'a' is listed twice"),

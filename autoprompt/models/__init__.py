@@ -6,11 +6,15 @@ How open it is decides which protocol it meets; the check is ``isinstance``:
 - ``Model``: has an identity and counts tokens.
 - ``CompletingModel``: continues a text (causal, encoder-decoder, servers, plain functions).
 - ``ScoringModel``: gives log-probabilities of given answers, and ranks over its vocabulary.
-- ``OpenModel``: gives gradients by the tokens of a prompt.
+- ``FluentModel``: says how likely the tokens of a prompt's slots are where they stand.
+- ``OpenModel``: shows its vocabulary, and gives gradients by the tokens of a prompt.
+- ``LabelSearchModel``: shows what it makes of the place where answers are read.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -20,6 +24,7 @@ from numpy.typing import NDArray
 
 from autoprompt.errors import MissingCapability
 from autoprompt.prompt import Rendered
+from autoprompt.vocabulary import Vocabulary as Vocabulary
 
 Kind = Literal["masked", "causal", "seq2seq", "text"]
 """``text``: only completes (a function, a server without log-probabilities)."""
@@ -68,7 +73,23 @@ class TextRequest:
     stop: tuple[str, ...] = ()
 
 
-Request = LabelRequest | RankRequest | TextRequest
+@dataclass(frozen=True)
+class FluencyRequest:
+    """How likely is each token of the text's slots, given the rest of the text?
+
+    Causal models: given all that stands before it (chain rule, so that the sum is log P(slot | text before)).
+    Masked models: given all but itself (pseudo-likelihood, Salazar et al. 2020).
+
+    Attributes:
+        rendered: the text; some of its pieces bear the name of a slot.
+        likely: how many of the likeliest tokens are asked for at each position.
+    """
+
+    rendered: Rendered
+    likely: int = 0
+
+
+Request = LabelRequest | RankRequest | TextRequest | FluencyRequest
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,7 @@ class GradientReply:
     loss: float
     slots: Mapping[str, SlotGradient]
     tokens: int
+    shortened: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +166,42 @@ class Failure:
     message: str
 
 
-Reply = LabelReply | RankReply | TextReply | Failure
+@dataclass(frozen=True)
+class SlotFluency:
+    """How likely a slot's tokens are.
+
+    Attributes:
+        ids: [L] its tokens, in the model's own vocabulary.
+        log_probs: [L] of each, in nats.
+        likely: [L][K] the likeliest tokens at each position, the likeliest first.
+        likely_log_probs: [L][K] theirs, in nats.
+    """
+
+    ids: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    likely: tuple[tuple[int, ...], ...] = ()
+    likely_log_probs: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class FluencyReply:
+    """The slots by name. ``tokens``: read by the model, over all runs of the text."""
+
+    slots: Mapping[str, SlotFluency]
+    tokens: int
+    shortened: int = 0
+
+    @property
+    def perplexity(self) -> float:
+        """exp(- mean log-probability) over all tokens of all slots: 1 where each was certain; NaN without any."""
+        values = [value for slot in self.slots.values() for value in slot.log_probs]
+        if not values:
+            return math.nan
+        mean = -math.fsum(values) / len(values)
+        return math.exp(mean) if mean < math.log(sys.float_info.max) else math.inf
+
+
+Reply = LabelReply | RankReply | TextReply | FluencyReply | GradientReply | Failure
 
 
 @runtime_checkable
@@ -231,8 +288,22 @@ class ScoringModel(Model, Protocol):
 
 
 @runtime_checkable
+class FluentModel(Model, Protocol):
+    """Says how likely the tokens of a prompt's slots are where they stand."""
+
+    def fluency(self, requests: Sequence[FluencyRequest]) -> list[FluencyReply | Failure]:
+        """One reply a request, in order; a slot that is not a whole number of tokens is a Failure."""
+        ...
+
+
+@runtime_checkable
 class OpenModel(ScoringModel, Protocol):
-    """Gives gradients by the tokens of a prompt."""
+    """Shows its vocabulary, and gives gradients by the tokens of a prompt."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens."""
+        ...
 
     def gradients(self, requests: Sequence[GradientRequest]) -> GradientReply:
         """Gradient of the mean loss over the requests, which must all hold the same slots with the same tokens.
@@ -244,11 +315,41 @@ class OpenModel(ScoringModel, Protocol):
         """
         ...
 
-    def first_order(self, gradient: Floats, *, block: int = 8192) -> Floats:
+    def first_order(self, gradient: Floats, *, block: int = 8192) -> NDArray[np.float32]:
         """[L, V] estimated change of the loss, in nats, when each token of a slot is replaced by each of the
         vocabulary: (e_new - e_old) . gradient up to a constant a row, which is left out (HotFlip, Ebrahimi et
         al. 2018, eq. 4; AutoPrompt eq. 2). ``block``: rows of the vocabulary at a time.
         """
+        ...
+
+
+class AnswerPlace(Protocol):
+    """The place where a model's answers are read."""
+
+    def words(self, rendered: Sequence[Rendered], matching: str) -> Mapping[str, int]:
+        """Word to id: those that are a single token at the answer place of these texts, and match in full."""
+        ...
+
+    def states(self, rendered: Sequence[Rendered]) -> Floats:
+        """[N, D] what the output layer reads there; NaN for a text without an answer place."""
+        ...
+
+    def log_probs(self, rendered: Sequence[Rendered], groups: Sequence[int]) -> Floats:
+        """[G, V] mean log P(token | text) there over the texts of each group ([N], from 0), in nats."""
+        ...
+
+    def scores(self, directions: Floats) -> Floats:
+        """[C, V] directions [C, D] of states times the rows of the output layer."""
+        ...
+
+
+@runtime_checkable
+class LabelSearchModel(ScoringModel, Protocol):
+    """Shows what it makes of the place where answers are read, so that label words can be looked for."""
+
+    @property
+    def answer_place(self) -> AnswerPlace:
+        """That place."""
         ...
 
 
@@ -261,6 +362,13 @@ def answer(model: Model, requests: Sequence[Request]) -> list[Reply]:
     if not requests:
         return []
     first = requests[0]
+    if isinstance(first, FluencyRequest):
+        if not isinstance(model, FluentModel):
+            raise MissingCapability(
+                f"model {model.name!r} ({model.kind}) does not say how likely a text is",
+                hint="let a causal model judge, such as bundled:causal",
+            )
+        return list(model.fluency([item for item in requests if isinstance(item, FluencyRequest)]))
     if isinstance(first, TextRequest):
         if not isinstance(model, CompletingModel):
             raise MissingCapability(

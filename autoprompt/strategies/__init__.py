@@ -11,14 +11,15 @@ import abc
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Scored
 from autoprompt.prompt import Prompt
 from autoprompt.space import SearchSpace
 from autoprompt.task import Example
+from autoprompt.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Setting:
         select: the examples that candidates are compared on.
         rng: the only source of chance.
         calls: calls that are left in the budget, None where the budget is in other units; for planning only.
+        vocabulary: the model's tokens; None where it does not show them.
     """
 
     space: SearchSpace
@@ -42,6 +44,7 @@ class Setting:
     select: tuple[Example, ...]
     rng: np.random.Generator
     calls: int | None = None
+    vocabulary: Vocabulary | None = None
 
 
 class Strategy(abc.ABC):
@@ -52,16 +55,19 @@ class Strategy(abc.ABC):
     charged once.
     """
 
+    moves_tokens: ClassVar[bool] = False
+    """Whether it is about token slots: where no space is given, it gets the manual prompt with a trigger."""
+
     @abc.abstractmethod
     def begin(self, setting: Setting) -> None:
         """Start afresh; called once before the first ``ask``."""
 
     @abc.abstractmethod
-    def ask(self) -> list[Score]:
+    def ask(self) -> Sequence[Ask]:
         """Return the questions of the next round; an empty list ends the search."""
 
     @abc.abstractmethod
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Take the answers to the asks of this round, in their order."""
 
     @property

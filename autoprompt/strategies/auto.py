@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
@@ -48,11 +48,11 @@ class Auto(Strategy):
         self._chosen, self._note = choose(setting.space.size(), len(setting.select), setting.calls)
         self._chosen.begin(setting)
 
-    def ask(self) -> list[Score]:
+    def ask(self) -> Sequence[Ask]:
         """The chosen strategy's questions."""
         return self._chosen.ask()
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Hand the answers on."""
         self._chosen.tell(asks, answers)
 

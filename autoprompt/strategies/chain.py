@@ -6,15 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Gradient, Score, Scored, scored_pairs
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.tpe import comparable
 
-Question = tuple[str, str, int]
-"""Prompt key, example id, repeat: what is charged once."""
-AskKey = tuple[str, tuple[str, ...], int]
+Question = tuple[str, str, str, int]
+"""Kind of ask, prompt key, example id, repeat: what is charged once."""
 
 
 @dataclass(kw_only=True)
@@ -37,10 +36,11 @@ class Chain(Strategy):
     _best: tuple[Prompt, Scored] = field(init=False, repr=False, compare=False)
     _stage: int = field(init=False, repr=False, compare=False)
     _asked: set[Question] = field(init=False, repr=False, compare=False)
-    _answers: dict[AskKey, Scored] = field(init=False, repr=False, compare=False)
+    _spent: int = field(init=False, repr=False, compare=False)
+    _answers: dict[Ask, Answer] = field(init=False, repr=False, compare=False)
     _limit: float | None = field(init=False, repr=False, compare=False)
     _ending: bool = field(init=False, repr=False, compare=False)
-    _round: list[Score] = field(init=False, repr=False, compare=False)
+    _round: list[Ask] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -64,12 +64,12 @@ class Chain(Strategy):
         """Start afresh with the first stage."""
         self._setting = setting
         self._best = (setting.seed_prompt, setting.seed_scored)
-        self._asked = set()
+        self._asked, self._spent = set(), 0
         self._answers = {}
         self._round = []
         self._start(0)
 
-    def ask(self) -> list[Score]:
+    def ask(self) -> list[Ask]:
         """Return the stage's next questions, as many as its share pays for, or those of the next stage."""
         while self._stage < len(self.strategies):
             wanted = [] if self._ending else self.strategies[self._stage].ask()
@@ -77,18 +77,19 @@ class Chain(Strategy):
             if not self._round:
                 self._start(self._stage + 1)
                 continue
-            new = [ask for ask in self._round if _key(ask) not in self._answers]
+            new = [ask for ask in self._round if ask not in self._answers]
             if new:
                 return new
             self._pass_on()
         return []
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Remember the answers and the best prompt, and pass the round's answers on to the stage."""
-        for ask, answer in zip(asks, answers, strict=False):
-            self._answers[_key(ask)] = answer
+        self._answers.update(zip(asks, answers, strict=False))
+        for ask, answer in scored_pairs(asks, answers):
             if (
-                ask.examples == self._setting.select
+                not ask.beside
+                and ask.examples == self._setting.select
                 and ask.repeat == 0
                 and comparable(answer) > comparable(self._best[1])
             ):
@@ -97,11 +98,11 @@ class Chain(Strategy):
 
     def _pass_on(self) -> None:
         """Tell the stage the answers of its round that are there, up to the first that is missing."""
-        answers: list[Scored] = []
+        answers: list[Answer] = []
         for ask in self._round:
-            if _key(ask) not in self._answers:
+            if ask not in self._answers:
                 break
-            answers.append(self._answers[_key(ask)])
+            answers.append(self._answers[ask])
         self.strategies[self._stage].tell(self._round, answers)
 
     def _start(self, stage: int) -> None:
@@ -114,28 +115,30 @@ class Chain(Strategy):
         calls = self._setting.calls
         if calls is not None:
             shares = self.shares or (1.0,) * len(self.strategies)
-            left = calls - len(self._asked)
+            left = calls - self._spent
             calls = int(left * shares[stage] / sum(shares[stage:]))
             if stage < len(self.strategies) - 1:
-                self._limit = len(self._asked) + calls
+                self._limit = self._spent + calls
         prompt, scored = self._best
         self.strategies[stage].begin(
             dataclasses.replace(self._setting, seed_prompt=prompt, seed_scored=scored, calls=calls)
         )
 
-    def _fitting(self, asks: Sequence[Score]) -> list[Score]:
+    def _fitting(self, asks: Sequence[Ask]) -> list[Ask]:
         """The asks, in order, up to the first whose new questions do not fit into the stage's share."""
-        fitting: list[Score] = []
+        fitting: list[Ask] = []
         for ask in asks:
-            questions = {(ask.prompt.key, example.id, ask.repeat) for example in ask.examples}
-            new = questions - self._asked
-            if self._limit is not None and new and len(self._asked) + len(new) > self._limit:
+            new = _questions(ask) - self._asked
+            cost = len(new) * (GRADIENT_CALLS if isinstance(ask, Gradient) else 1)
+            if self._limit is not None and cost and self._spent + cost > self._limit:
                 self._ending = True
                 break
             self._asked |= new
+            self._spent += cost
             fitting.append(ask)
         return fitting
 
 
-def _key(ask: Score) -> AskKey:
-    return ask.prompt.key, tuple(example.id for example in ask.examples), ask.repeat
+def _questions(ask: Ask) -> set[Question]:
+    repeat = ask.repeat if isinstance(ask, Score) else 0
+    return {(type(ask).__name__, ask.prompt.key, example.id, repeat) for example in ask.examples}

@@ -30,7 +30,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from autoprompt.asks import Floats, Score, Scored
+from autoprompt.asks import Answer, Ask, Floats, Score, Scored
 from autoprompt.errors import InputError, nearest
 from autoprompt.statistics import BettingEValue
 from autoprompt.strategies import Setting, Strategy
@@ -54,7 +54,7 @@ class _Racer:
         alive: whether it is still measured.
     """
 
-    ask: Score
+    ask: Ask
     scores: Floats
     losses: Floats
     seen: npt.NDArray[np.bool_]
@@ -96,8 +96,8 @@ class Racing(Strategy):
     _setting: Setting = field(init=False, repr=False, compare=False)
     _order: list[int] = field(init=False, repr=False, compare=False)
     _incumbent: Scored = field(init=False, repr=False, compare=False)
-    _asks: list[Score] = field(init=False, repr=False, compare=False)
-    _done: dict[int, Scored] = field(init=False, repr=False, compare=False)
+    _asks: list[Ask] = field(init=False, repr=False, compare=False)
+    _done: dict[int, Answer] = field(init=False, repr=False, compare=False)
     _waiting: list[int] = field(init=False, repr=False, compare=False)
     _racers: dict[int, _Racer] = field(init=False, repr=False, compare=False)
     _ends: list[int] = field(init=False, repr=False, compare=False)
@@ -135,10 +135,10 @@ class Racing(Strategy):
         self._left = setting.calls
         self.inner.begin(setting)
 
-    def ask(self) -> list[Score]:
+    def ask(self) -> list[Ask]:
         """Return the next block for every candidate that is still in the race, the most promising first."""
         if not self._asks:
-            self._asks = self.inner.ask()
+            self._asks = list(self.inner.ask())
             if not self._asks:
                 return []
             self._done = {}
@@ -162,10 +162,10 @@ class Racing(Strategy):
             for index in self._sent
         ]
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Take a block's answers, drop who is beaten, and end the round when nobody is left to measure."""
         for index, ask, answer in zip(self._sent, asks, answers, strict=False):
-            if index in self._racers:
+            if index in self._racers and isinstance(ask, Score) and isinstance(answer, Scored):
                 self._take(self._racers[index], ask, answer)
             else:
                 self._done[index] = answer
@@ -179,10 +179,11 @@ class Racing(Strategy):
         if self._lap == len(self._ends) or not any(racer.alive for racer in self._racers.values()):
             self._close_wave()
 
-    def _is_raced(self, ask: Score) -> bool:
+    def _is_raced(self, ask: Ask) -> bool:
         # A metric over the set is no mean of blocks: such prompts are measured whole.
         return (
-            self._setting.seed_scored.value is None
+            isinstance(ask, Score)
+            and self._setting.seed_scored.value is None
             and ask.examples == self._setting.select
             and not ask.repeat
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Score
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.space import RandomChooser, SearchSpace
@@ -114,5 +114,5 @@ class RandomSearch(Strategy):
             Score(prompt, self._setting.select, note="random") for prompt in self._unseen.take(self.batch)
         ]
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Nothing to learn: the next draw does not depend on the answers."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Score, Scored, scored_pairs
 from autoprompt.drawing import FixedChooser, Recorder
 from autoprompt.errors import InputError, MissingDependency
 from autoprompt.prompt import Prompt
@@ -103,10 +103,10 @@ class TPE(Strategy):
                 asks.append(Score(prompt, self._setting.select, note=note))
         return asks
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Tell Optuna the objective; a prompt without any answer teaches nothing."""
         with _silent():
-            for ask, answer in zip(asks, answers, strict=False):
+            for ask, answer in scored_pairs(asks, answers):
                 trial = self._pending.pop(ask.prompt.key, None)
                 if trial is not None:
                     self._finish(trial, objective(answer))

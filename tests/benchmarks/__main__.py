@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     command.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
-    command.add_argument("--size", default="small", choices=["tiny", "small", "base"])
+    command.add_argument("--size", default="small", choices=["tiny", "mini", "small", "base"])
     command.add_argument("--threads", type=int, nargs="+", default=[1])
     command.add_argument("--repeats", type=int, default=5)
     return command

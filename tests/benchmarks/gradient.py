@@ -16,7 +16,7 @@ from tests.benchmarks.workloads import POSITIONS, SLOT, Step, gradient_step, tem
 
 ORDERS = ("examples first", "trigger first")
 WHOLE = 128
-PARTS = {"tiny": 128, "small": 24, "base": 4}
+PARTS = {"tiny": 128, "mini": 24, "small": 24, "base": 4}
 TOP = 128
 HEAD = [
     "family", "size", "order", "threads", "candidates x examples",

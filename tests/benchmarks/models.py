@@ -61,15 +61,20 @@ _BASE_ROWS: dict[Family, int] = {"gpt2": 50257, "llama": 50257, "bert": 30522, "
 
 
 def shape_of(family: Family, size: str) -> Shape:
-    """small: 6 layers, d=384, V=8192. base: 12 layers, d=768 and the vocabulary of the family. tiny: for tests."""
+    """small: 6 layers, d=384, V=8192. base: 12 layers, d=768 and the vocabulary of the family.
+
+    mini: what ../shared/field/gradient.md 6 timed the AutoPrompt code on. tiny: for tests.
+    """
     match size:
         case "tiny":
             return Shape(2, 32, 4, 8192)
+        case "mini":
+            return Shape(4, 256, 4, 8192)
         case "small":
             return Shape(6, 384, 6, 8192)
         case "base":
             return Shape(12, 768, 12, _BASE_ROWS[family])
-    raise ValueError(f"size {size!r}: tiny, small or base")
+    raise ValueError(f"size {size!r}: tiny, mini, small or base")
 
 
 @functools.lru_cache(maxsize=2)

@@ -270,6 +270,20 @@ def test_first_order(architecture: str) -> None:
         gradients.first_order(gradient[:, 1:])
 
 
+def test_what_is_remembered_of_one_batch_serves_another_one() -> None:
+    """Beginnings are parted elsewhere where other texts share them."""
+    pair = make_model("llama")
+    texts = ["the film was good", "the film is slow", "the film was bad", "the dog is good", "the"]
+    requests = [GradientRequest(rendered("middle", text), SINGLE, (0,)) for text in texts]
+    ours = gradients_of(pair)
+    for picked in ([0, 1], [0, 2], [0, 3, 4], [1, 2, 3], [4, 0]):
+        part = [requests[at] for at in picked]
+        fresh, found = gradients_of(pair).reply(part, 1024), ours.reply(part, 1024)
+        assert found.loss == pytest.approx(fresh.loss, abs=1e-5)
+        expected = pytest.approx(fresh.slots["words"].gradient, rel=1e-3, abs=1e-5)
+        assert found.slots["words"].gradient == expected
+
+
 @pytest.mark.parametrize("state", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("architecture", ["gpt2", "distilbert", "bart"])
 def test_the_model_is_left_as_it_was(architecture: str, state: Any) -> None:

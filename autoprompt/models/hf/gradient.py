@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from autoprompt.errors import InputError, LabelWordError, MissingCapability, ModelError
 from autoprompt.models import Floats, GradientReply, GradientRequest, Kind, LabelRequest, SlotGradient
@@ -237,7 +238,7 @@ class Gradients:
             start += len(each)
         return GradientReply(mean, slots, sum(each.encoded.tokens for each in slotted))
 
-    def first_order(self, gradient: Floats, *, block: int = 8192) -> Floats:
+    def first_order(self, gradient: Floats, *, block: int = 8192) -> NDArray[np.float32]:
         """[L, V] in float32: every row of the table times ``gradient`` [L, D], ``block`` rows at a time."""
         weight = self._table.weight
         if gradient.ndim != 2 or gradient.shape[1] != weight.shape[1]:

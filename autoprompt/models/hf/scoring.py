@@ -12,13 +12,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from autoprompt.errors import LabelWordError, ModelError
 from autoprompt.models import (
     Failure,
     Floats,
+    FluencyReply,
+    FluencyRequest,
     GradientReply,
     GradientRequest,
     Kind,
@@ -29,15 +33,20 @@ from autoprompt.models import (
     Request,
     TextReply,
     TextRequest,
+    Vocabulary,
 )
+from autoprompt.models.hf.answer_place import AnswerPlace
 from autoprompt.models.hf.encoded import Encoded
+from autoprompt.models.hf.fluency import Fluency, SlotRows
 from autoprompt.models.hf.gradient import Gradients, InputTable, PaddedRun, Run
 from autoprompt.models.hf.limits import longest_text, usable_pad
 from autoprompt.models.hf.reader import Line, Reader, Spot
 from autoprompt.models.hf.settings import Settings
 from autoprompt.models.hf.side_by_side import Padded, padded
+from autoprompt.models.hf.slots import SlotFinder
 from autoprompt.models.hf.tokens import Ids, Tokens, fit, with_text
 from autoprompt.models.hf.tree_gradient import TreeRun
+from autoprompt.models.hf.vocabulary import HuggingFaceVocabulary
 from autoprompt.prompt import Piece, Rendered
 
 _REMEMBERED = 8192  # requests whose ids are kept: count_tokens, batches and logprobs see the same ones
@@ -140,14 +149,50 @@ class HuggingFaceModel(abc.ABC):
         encoded = self._encoded(requests)
         return self._with_memory(lambda: self._ranked(encoded))
 
+    def fluency(self, requests: Sequence[FluencyRequest]) -> list[FluencyReply | Failure]:
+        """How likely the tokens of each text's slots are; see ``FluentModel``. One reply a request, in order."""
+        encoded = [each for each in self._encoded(requests) if isinstance(each, SlotRows)]
+        return self._with_memory(lambda: self._fluency.replies(requests, encoded))
+
     def gradients(self, requests: Sequence[GradientRequest]) -> GradientReply:
         """Gradient of the mean loss by the input embeddings of the slots' tokens; see ``OpenModel``."""
         gradients = self._gradients
         return self._with_memory(lambda: gradients.reply(requests, self._reader.batch_tokens))
 
-    def first_order(self, gradient: Floats, *, block: int = 8192) -> Floats:
+    def first_order(self, gradient: Floats, *, block: int = 8192) -> NDArray[np.float32]:
         """[L, V] first-order change of the loss for each token of the vocabulary; see ``OpenModel``."""
         return self._gradients.first_order(gradient, block=block)
+
+    @functools.cached_property
+    def _fluency(self) -> Fluency:
+        return Fluency(
+            self._model,
+            self._tokens,
+            kind=self.kind,
+            name=self.name,
+            max_length=self.max_length,
+            reader=self._reader,
+        )
+
+    @functools.cached_property
+    def answer_place(self) -> AnswerPlace:
+        """Where its answers are read; see ``LabelSearchModel``."""
+        return AnswerPlace(
+            self._model,
+            self._tokens,
+            self._reader,
+            encode=self._encoded,
+            forward=self._forward,
+            with_memory=self._with_memory,
+            name=self.name,
+        )
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The model's tokens; see ``OpenModel``."""
+        finder = SlotFinder(self._tokens, self.kind, name=self.name)
+        table = InputTable(self._model, self.kind, name=self.name)
+        return HuggingFaceVocabulary(self._tokens, finder, table, name=self.name)
 
     @functools.cached_property
     def _gradients(self) -> Gradients:
@@ -194,6 +239,11 @@ class HuggingFaceModel(abc.ABC):
     def _encoded(self, requests: Sequence[Request]) -> list[Encoded]:
         """Requests as ids, shortened to fit; remembered."""
         found = {request: self._memory[request] for request in requests if request in self._memory}
+        slotted = [
+            request for request in requests if request not in found and isinstance(request, FluencyRequest)
+        ]
+        if slotted:
+            found.update(zip(slotted, self._fluency.encode(slotted), strict=True))
         new = [request for request in dict.fromkeys(requests) if request not in found]
         for request, encoded in zip(new, self._encode(new), strict=True):
             found[request] = self._shortened(request, encoded)

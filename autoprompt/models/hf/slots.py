@@ -71,6 +71,23 @@ class Batch:
     places: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """A text cut into tokens.
+
+    Attributes:
+        text: as the model reads it.
+        regions: the characters of each slot.
+        ids: its tokens, special ones included.
+        spans: the characters each covers.
+    """
+
+    text: str
+    regions: Mapping[str, Span]
+    ids: Ids
+    spans: Sequence[Span]
+
+
 class SlotFinder:
     """Finds slots in the text a model reads.
 
@@ -87,13 +104,11 @@ class SlotFinder:
         self._kind = kind
         self._name = name
 
-    def find(self, rendered: Sequence[Rendered]) -> list[SlottedText]:
-        """The tokens of every slot in every text.
+    def require_offsets(self) -> None:
+        """See that the tokenizer says which characters a token covers.
 
         Raises:
-            MissingCapability: the tokenizer does not say which characters a token covers.
-            TemplateError: a text has no slot, one that the model does not read or that stands twice, or a
-                slot that is not a whole number of tokens.
+            MissingCapability: it does not.
         """
         if not self._tokens.tokenizer.is_fast:
             raise MissingCapability(
@@ -102,7 +117,38 @@ class SlotFinder:
                 hint="load the fast tokenizer (AutoTokenizer.from_pretrained, with a tokenizer.json), or use "
                 "a strategy that needs no gradients",
             )
+
+    def find(self, rendered: Sequence[Rendered]) -> list[SlottedText]:
+        """The tokens of every slot in every text.
+
+        Raises:
+            MissingCapability: the tokenizer does not say which characters a token covers.
+            TemplateError: a text has no slot, one that the model does not read or that stands twice, or a
+                slot that is not a whole number of tokens.
+        """
+        return [self._slotted(cut) for cut in self._cut(rendered)]
+
+    def find_whole(self, rendered: Sequence[Rendered]) -> list[SlottedText | None]:
+        """As ``find``, but None for a text with a slot that is not a whole number of tokens.
+
+        Raises:
+            MissingCapability: the tokenizer does not say which characters a token covers.
+            TemplateError: a text has no slot, one that the model does not read or that stands twice.
+        """
+        found: list[SlottedText | None] = []
+        for cut in self._cut(rendered):
+            try:
+                found.append(self._slotted(cut))
+            except TemplateError:
+                found.append(None)
+        return found
+
+    def _cut(self, rendered: Sequence[Rendered]) -> list[_Cut]:
+        """All texts as ids, with the characters each covers."""
+        self.require_offsets()
         read = [self._text(each) for each in rendered]
+        if not read:
+            return []
         encoded = self._tokens.tokenizer(
             [text for text, _ in read],
             add_special_tokens=not self._tokens.chat,
@@ -112,7 +158,7 @@ class SlotFinder:
             verbose=False,
         )
         return [
-            self._slotted(text, regions, tuple(ids), spans)
+            _Cut(text, regions, tuple(ids), spans)
             for (text, regions), ids, spans in zip(
                 read, encoded["input_ids"], encoded["offset_mapping"], strict=True
             )
@@ -159,12 +205,16 @@ class SlotFinder:
             hint="leave ?chat out",
         )
 
-    def _slotted(
-        self, text: str, regions: Mapping[str, Span], ids: Ids, spans: Sequence[Span]
-    ) -> SlottedText:
+    def _slotted(self, cut: _Cut) -> SlottedText:
+        text, ids = cut.text, cut.ids
         slots = {}
-        for name, region in regions.items():
-            inside = [at for at, span in enumerate(spans) if self._belongs(name, text, region, span, ids[at])]
+        for name, region in cut.regions.items():
+            inside = [
+                at
+                for at, span in enumerate(cut.spans)
+                if span[0] < region[1] and region[0] < span[1]  # else it need not be looked at closely
+                and self._belongs(name, text, region, span, ids[at])
+            ]  # fmt: skip
             if not inside:
                 raise TemplateError(
                     f"slot {name!r}: its text {text[region[0] : region[1]]!r} is no token of its own here",

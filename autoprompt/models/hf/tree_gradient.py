@@ -69,13 +69,16 @@ class TreeRun:
         return states[order]
 
 
+_Key = tuple[Ids, int]
+
+
 class _Beginnings:
     """Keys and values of what texts begin with, up to ``bound`` bytes, those used last."""
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
         self._bytes = 0
-        self._known: OrderedDict[Ids, list[KeysValues]] = OrderedDict()  # by all ids up to the node's end
+        self._known: OrderedDict[_Key, list[KeysValues]] = OrderedDict()
 
     def recall(self, run: Run, trie: Trie, nodes: Sequence[int]) -> list[int]:
         """Give the run what is known of some nodes; return those of which nothing is."""
@@ -104,9 +107,12 @@ def _size(layers: Sequence[KeysValues]) -> int:
     return sum(keys.nbytes + values.nbytes for keys, values in layers)
 
 
-def _spelled(trie: Trie, node: int) -> Ids:
-    """All tokens up to the end of a node."""
-    return tuple(token for each in (*trie.path(node), node) for token in trie.nodes[each].ids)
+def _spelled(trie: Trie, node: int) -> _Key:
+    """What a node's keys and values depend on: all tokens up to its end, and where it begins; among other texts the
+    same ones are parted elsewhere.
+    """
+    ids = tuple(token for each in (*trie.path(node), node) for token in trie.nodes[each].ids)
+    return ids, len(trie.nodes[node].ids)
 
 
 def _ids(batch: Batch) -> list[int]:

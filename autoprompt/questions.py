@@ -1,0 +1,203 @@
+"""From what a strategy asks to questions for a model, and from replies about token slots back to answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoprompt.asks import GRADIENT_CALLS, Fluency, Fluent, Gradient, Score, Slope
+from autoprompt.cache import question_key
+from autoprompt.errors import LabelWordError, MissingCapability, TemplateError
+from autoprompt.grading import content_free, gradient_request, needs_calibration, request_for
+from autoprompt.models import (
+    Failure,
+    FluencyReply,
+    FluencyRequest,
+    GradientReply,
+    GradientRequest,
+    LabelRequest,
+    Model,
+    OpenModel,
+    Reply,
+    Request,
+    answer,
+)
+from autoprompt.models.load import load_model
+from autoprompt.task import Task
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked, and what it costs.
+
+    Attributes:
+        key: hash of all that the answer depends on.
+        request: the request; for a gradient those of all examples, since their mean is asked for.
+        blank: its content-free twin where scores are calibrated.
+        calls: what it is charged as.
+    """
+
+    key: str
+    request: Request | tuple[GradientRequest, ...]
+    blank: Question | None = None
+    calls: int = 1
+
+
+def score_questions(task: Task, model: Model, fingerprint: str, ask: Score) -> list[Question]:
+    """One question an example."""
+    questions = []
+    for example in ask.examples:
+        request = request_for(task, model, ask.prompt, example)
+        blank = None
+        if needs_calibration(task, model):
+            other = request_for(task, model, ask.prompt, content_free(example))
+            blank = Question(question_key(fingerprint, other, ask.repeat), other)
+        questions.append(Question(question_key(fingerprint, request, ask.repeat), request, blank))
+    return questions
+
+
+def count_tokens(model: Model, questions: Sequence[Question]) -> int:
+    """Tokens the model will read, counted before it does; a text counts as often as its question's calls."""
+    plain: list[Request] = []
+    times: list[int] = []
+    for question in questions:
+        if isinstance(question.request, tuple):
+            plain += [LabelRequest(each.rendered, each.answers) for each in question.request]
+            times += [GRADIENT_CALLS] * len(question.request)
+        elif isinstance(question.request, FluencyRequest):
+            plain.append(LabelRequest(question.request.rendered, ("a",)))
+            times.append(question.calls)
+        else:
+            plain.append(question.request)
+            times.append(1)
+    counts = model.count_tokens(plain)
+    return sum(count * each for count, each in zip(counts, times, strict=True))
+
+
+class SlotAnswers:
+    """Puts questions about token slots to a model, or to the one that judges.
+
+    Args:
+        task: what is measured.
+        model: the model that is prompted.
+    """
+
+    def __init__(self, task: Task, model: Model) -> None:
+        self._task = task
+        self._model = model
+        self._fingerprint = model.fingerprint
+        self._judges: dict[str, Model] = {"": model}
+
+    def questions(self, ask: Gradient | Fluency) -> list[Question]:
+        """One question about all examples for a gradient, one an example for a fluency."""
+        if isinstance(ask, Gradient):
+            return [_gradient_question(self._task, self._fingerprint, ask)]
+        judge = self._judge(ask)
+        return _fluency_questions(judge, judge.fingerprint, ask)
+
+    def replies(self, ask: Gradient | Fluency, questions: Sequence[Question]) -> dict[str, Reply]:
+        """By key; a prompt the model cannot read is a failure, and the run goes on."""
+        if isinstance(ask, Fluency):
+            asked = [each.request for each in questions if isinstance(each.request, FluencyRequest)]
+            given = answer(self._judge(ask), asked)
+            return {each.key: reply for each, reply in zip(questions, given, strict=True)}
+        model = self._open()
+        replies: dict[str, Reply] = {}
+        for question in questions:
+            assert isinstance(question.request, tuple)
+            try:
+                replies[question.key] = model.gradients(question.request)
+            except (TemplateError, LabelWordError) as error:
+                replies[question.key] = Failure(str(error))
+        return replies
+
+    def answer(self, ask: Gradient | Fluency, replies: Sequence[Reply]) -> Slope | Fluent:
+        """What the strategy is told."""
+        if isinstance(ask, Fluency):
+            return _fluent(replies)
+        (reply,) = replies
+        if isinstance(reply, Failure):
+            return Slope(math.nan, {}, {}, reply.message)
+        assert isinstance(reply, GradientReply)
+        model = self._open()
+        changes = {name: model.first_order(slot.gradient) for name, slot in reply.slots.items()}
+        return Slope(reply.loss, {name: slot.ids for name, slot in reply.slots.items()}, changes)
+
+    def _judge(self, ask: Fluency) -> Model:
+        """The model that says how likely a prompt's tokens are; loaded once."""
+        if ask.judge not in self._judges:
+            self._judges[ask.judge] = load_model(ask.judge)
+        return self._judges[ask.judge]
+
+    def _open(self) -> OpenModel:
+        if not isinstance(self._model, OpenModel):
+            raise MissingCapability(
+                f"model {self._model.name!r} ({self._model.kind}) gives no gradients",
+                hint="use a Hugging Face model, or a strategy that needs none",
+            )
+        return self._model
+
+
+def _gradient_question(task: Task, fingerprint: str, ask: Gradient) -> Question:
+    """One question about all examples."""
+    requests = tuple(
+        gradient_request(task, ask.prompt, example, among_answers=ask.among_answers)
+        for example in ask.examples
+    )
+    content = [
+        [
+            [[piece.text, piece.is_field, piece.slot] for piece in each.rendered.before],
+            [[piece.text, piece.is_field, piece.slot] for piece in each.rendered.after],
+            each.answers,
+            each.right,
+            each.among_answers,
+        ]
+        for each in requests
+    ]
+    key = hashlib.sha256(json.dumps([fingerprint, "gradient", content]).encode()).hexdigest()
+    return Question(key, requests, calls=GRADIENT_CALLS * len(requests))
+
+
+def _fluency_questions(judge: Model, fingerprint: str, ask: Fluency) -> list[Question]:
+    """One question an example; a masked model runs its text once for every token of the slots."""
+    questions = []
+    for example in ask.examples:
+        rendered = ask.prompt.render(example.fields, with_slots=True)
+        request = FluencyRequest(rendered, ask.likely)
+        runs = 1
+        if judge.kind == "masked" and isinstance(judge, OpenModel):
+            (read,) = judge.vocabulary.read([rendered])
+            runs = max(1, sum(map(len, read.values()))) if read else 1
+        questions.append(Question(question_key(fingerprint, request), request, calls=runs))
+    return questions
+
+
+def _fluent(replies: Sequence[Reply]) -> Fluent:
+    """Perplexity over all examples, and the tokens that are likely in them on average."""
+    there = [reply for reply in replies if isinstance(reply, FluencyReply)]
+    if not there:
+        problem = next((reply.message for reply in replies if isinstance(reply, Failure)), "no answer")
+        return Fluent(math.nan, {}, {}, problem)
+    values = [value for reply in there for slot in reply.slots.values() for value in slot.log_probs]
+    ids = {name: slot.ids for name, slot in there[0].slots.items()}
+    alike = [reply for reply in there if {name: slot.ids for name, slot in reply.slots.items()} == ids]
+    likely = {
+        name: tuple(_likeliest(alike, name, place) for place in range(len(slot.likely)))
+        for name, slot in there[0].slots.items()
+    }
+    return Fluent(math.exp(-math.fsum(values) / max(1, len(values))), ids, likely)
+
+
+def _likeliest(replies: Sequence[FluencyReply], name: str, place: int) -> tuple[int, ...]:
+    """Tokens by their mean log-probability; where a token is not among the likeliest, it counts as the last of them."""
+    lost: dict[int, float] = defaultdict(float)
+    floors = [reply.slots[name].likely_log_probs[place][-1] for reply in replies]
+    for reply, floor in zip(replies, floors, strict=True):
+        slot = reply.slots[name]
+        for token, value in zip(slot.likely[place], slot.likely_log_probs[place], strict=True):
+            lost[token] += value - floor
+    return tuple(sorted(lost, key=lambda token: (-lost[token], token)))

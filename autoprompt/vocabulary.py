@@ -1,0 +1,41 @@
+"""The tokens of a model as a search over tokens sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoprompt.policy import TokenPolicy
+from autoprompt.prompt import Rendered
+
+
+class Vocabulary(Protocol):
+    """The tokens a model reads: V rows of its input embeddings, more than its tokenizer has ids for where the
+    table is padded.
+    """
+
+    @property
+    def size(self) -> int:
+        """V."""
+        ...
+
+    def allowed(self, policy: TokenPolicy) -> NDArray[np.bool_]:
+        """[V] which tokens may stand in a slot; rows without a token of the tokenizer never may."""
+        ...
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a slot that holds these tokens, without white space at its ends."""
+        ...
+
+    def read(self, rendered: Sequence[Rendered]) -> list[Mapping[str, tuple[int, ...]] | None]:
+        """The tokens of every slot of every text, as the whole text is cut up; None where a slot is not a whole
+        number of tokens of its own.
+        """
+        ...
+
+    def distances(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """[L, V] Euclidean distances between the input embeddings of these tokens and of all."""
+        ...
