@@ -29,9 +29,13 @@ _HOMES = {
     "Task": "task",
     "estimate": "forecast",
     "evaluate": "api",
+    "find_label_words": "label_words",
+    "import_template": "importers",
     "load_model": "models.load",
     "optimize": "api",
+    "optimize_relations": "relations",
     "read_prompt": "exporters",
+    "trigger_space": "triggers",
 }
 
 __all__ = [
@@ -48,9 +52,13 @@ __all__ = [
     "__version__",
     "estimate",
     "evaluate",
+    "find_label_words",
+    "import_template",
     "load_model",
     "optimize",
+    "optimize_relations",
     "read_prompt",
+    "trigger_space",
 ]
 
 if TYPE_CHECKING:
@@ -61,14 +69,18 @@ if TYPE_CHECKING:
     from autoprompt.errors import AutopromptError as AutopromptError
     from autoprompt.exporters import read_prompt as read_prompt
     from autoprompt.forecast import estimate as estimate
+    from autoprompt.importers import import_template as import_template
+    from autoprompt.label_words import find_label_words as find_label_words
     from autoprompt.models.load import load_model as load_model
     from autoprompt.prompt import Prompt as Prompt
+    from autoprompt.relations import optimize_relations as optimize_relations
     from autoprompt.result import Evaluation as Evaluation
     from autoprompt.result import Result as Result
     from autoprompt.space import SearchSpace as SearchSpace
     from autoprompt.strategies import Strategy as Strategy
     from autoprompt.task import Example as Example
     from autoprompt.task import Task as Task
+    from autoprompt.triggers import trigger_space as trigger_space
 
 
 def __getattr__(name: str) -> Any:

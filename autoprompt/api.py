@@ -33,8 +33,8 @@ from autoprompt.inputs import (
     load_task,
     model_kind,
     split_of,
+    vocabulary_of,
 )
-from autoprompt.models import OpenModel
 from autoprompt.models.load import check_model, load_model
 from autoprompt.prompt import Prompt
 from autoprompt.result import FINISHED, Comparison, Evaluation, Result, estimate_on, mean_difference
@@ -153,11 +153,9 @@ class _Run:
         left = None
         if self.harness.budget is not None and self.harness.budget.calls is not None:
             left = self.harness.budget.calls - self.harness.meter.calls
-        model = self.harness.model
-        vocabulary = model.vocabulary if isinstance(model, OpenModel) else None
-        self.strategy.begin(
-            Setting(self.space, seed_prompt, first[0], self.task.train, select, rng, left, vocabulary)
-        )
+        tokens = vocabulary_of(self.harness.model, self.space)
+        train = self.task.train
+        self.strategy.begin(Setting(self.space, seed_prompt, first[0], train, select, rng, left, tokens))
         idle = 0
         while not self.harness.exhausted and idle < IDLE_ROUNDS and (asks := self.strategy.ask()):
             before = self.harness.meter.calls
@@ -166,7 +164,7 @@ class _Run:
             idle = idle + 1 if self.harness.meter.calls == before else 0
 
     def score(self, ask: Score) -> list[Scored]:
-        """One score; nothing where the budget does not pay for it."""
+        """One score, or none where the budget does not pay for it."""
         return [each for each in self.play([ask]) if isinstance(each, Scored)]
 
     def play(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -215,6 +213,8 @@ class _Run:
             chosen=self.strategy.note or str(study.header["strategy"]["strategy"]),
             noise=self.noise,
             pareto=tuple(study.pareto()),
+            perplexities=study.perplexities(),
+            beside=study.best_beside(),
             trials=tuple(study.trials),
             notes=(*task.notes, *self.notes, *notes_on(harness, final)),
             folder=study.folder,

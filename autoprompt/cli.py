@@ -16,6 +16,7 @@ import typer
 from autoprompt import __version__, console
 from autoprompt.console import reported, say
 from autoprompt.errors import InputError
+from autoprompt.preparing import app as preparing
 
 if TYPE_CHECKING:
     from autoprompt.command import Call
@@ -344,16 +345,7 @@ def show(
     typer.echo(shown(name))
 
 
-@app.command(epilog=console.EXIT_CODES)
-@reported()
-def init(name: Annotated[str, typer.Argument(help="A name for the task and its search space.")]) -> None:
-    """Write a task and a search space to start from."""
-    from autoprompt.starter import write_starter
-
-    for path in write_starter(name, Path.cwd()):
-        typer.echo(f"wrote {path.relative_to(Path.cwd())}")
-    typer.echo(f"now try: autoprompt optimize {name} --model toy --budget 200")
-
+app.add_typer(preparing)
 
 if __name__ == "__main__":
     main()

@@ -158,6 +158,7 @@ class Walk:
         elif slot.tokens is not None:
             text = self._texts.get(name, slot.tokens.init).strip()
             self._values[name] = Hole(name) if text else ""
+            self.choices[name] = text  # an empty one too: rebuilt from its choices it must not start anew
             if text:
                 self.tokens[name] = text
         elif slot.order is not None:

@@ -27,6 +27,7 @@ from autoprompt.models import (
     Kind,
     LabelRequest,
     Model,
+    OpenModel,
     RankRequest,
     RevisedModel,
     ScoringModel,
@@ -38,7 +39,8 @@ from autoprompt.slots import words_of
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
 from autoprompt.task import Example, Task
-from autoprompt.triggers import trigger_space
+from autoprompt.triggers import TRIGGER, trigger_space
+from autoprompt.vocabulary import Vocabulary
 
 _PROBED = 5  # answers of a cloze task that are tried out at a prompt's answer place
 SPLITS = ("train", "select", "test")
@@ -53,10 +55,12 @@ def load_space(
     space: SearchSpace | str | Path | None, task: Task, strategy: Strategy | None = None
 ) -> SearchSpace:
     """A space by name, by path, or as it is; the task's own by default, else the manual prompt alone, or, for a
-    strategy that moves tokens, the manual prompt with a trigger.
+    strategy that moves tokens or by the name ``trigger``, the manual prompt with a trigger.
     """
     if isinstance(space, SearchSpace):
         return space
+    if space == TRIGGER:
+        return trigger_space(task)
     if space is not None:
         return SearchSpace.load(space)
     if strategy is not None and strategy.moves_tokens:
@@ -300,6 +304,11 @@ def _can_score(model: ScoringModel, rendered: Rendered, word: str, *, single_tok
     ):  # no such token here, or the prompt alone is too long for the model
         return False
     return True
+
+
+def vocabulary_of(model: Model, space: SearchSpace) -> Vocabulary | None:
+    """The model's tokens, where the space has slots for them and the model shows them."""
+    return model.vocabulary if space.spec.token_slots and isinstance(model, OpenModel) else None
 
 
 def can_score(task: Task, model: Model, prompt: Prompt) -> bool:

@@ -13,8 +13,10 @@ class TokenPolicy:
     """What tokens of a slot may be. Special, added, unused, control and byte-fragment tokens never may.
 
     Attributes:
-        preset: ``any``; ``ascii``: printable ASCII only; ``readable``: whole words that start a word, in ASCII or
-            any other script, no digits, no punctuation.
+        preset: ``any``: all that some text is cut into; ``ascii``: of these, printable ASCII only; ``readable``:
+            tokens that are read back as words between spaces, in ASCII or any other script: letters, an apostrophe
+            or a hyphen inside at most. Whether such a word is in a dictionary (``great``, ``signific``) no
+            vocabulary says.
         matching: a regular expression that a token's text, spaces off, must match in full; empty: no such
             restriction. It is how a script or a language is chosen.
         ban: words that are kept out, whatever their case, and whatever begins with them (``good``, ``goodness``).

@@ -24,11 +24,21 @@ from autoprompt.template import (
     HOLE_END,
     HOLE_START,
     MARKS,
+    MARKS_REFUSED,
+    as_shown,
     fill,
     without_marks,
 )
 
 _ANSWER = re.compile(r"\{\{-?\s*answer\s*-?\}\}")
+_OUTSIDE_CODE = (
+    jinja2.nodes.Template,
+    jinja2.nodes.Output,
+    jinja2.nodes.If,
+    jinja2.nodes.For,
+    jinja2.nodes.With,
+)
+"""What puts its text out as it stands; in anything else, such as ``{% filter upper %}``, it could be changed."""
 _PIECES = re.compile(f"{FIELD_START}(?P<field>.*?){FIELD_END}|{HOLE_START}(?P<slot>.*?){HOLE_END}", re.DOTALL)
 
 
@@ -119,9 +129,20 @@ class Prompt:
             slots: their texts.
             words: label words.
             choices: how it was made; the texts of the slots are put with them.
+
+        Raises:
+            TemplateError: a token slot stands inside template code, or its text is blank.
         """
         if not slots:
             return cls(frame, words, choices)
+        _check_holes(frame)
+        slots = {name: as_shown(text) for name, text in slots.items()}
+        for name, text in slots.items():
+            if not text:
+                raise TemplateError(
+                    f"prompt: the token slot {name!r} would be empty here, and blanks be left in its place",
+                    hint="draw the prompt anew from its space with an empty text: the slot then goes with its line",
+                )
         return cls(fill(frame, slots), words, {**choices, **slots}, slots, frame)
 
     def filled(self, values: Mapping[str, str]) -> Prompt:
@@ -148,7 +169,7 @@ class Prompt:
         before, after = _render(self.frame or self.text, fields, framed=bool(self.frame))
         if self.frame and not with_slots:
             before, after = (
-                HOLE.sub(lambda hole: without_marks(self.slots[hole[1]]), part) for part in (before, after)
+                HOLE.sub(lambda hole: self.slots[hole[1]], part) for part in (before, after)
             )
         return Rendered(_pieces(before, self.slots), _pieces(after, self.slots))
 
@@ -220,7 +241,7 @@ def _compiled(text: str, framed: bool = False) -> jinja2.Template:
 @functools.lru_cache(maxsize=4096)
 def _parsed(text: str) -> jinja2.nodes.Template:
     if not MARKS.isdisjoint(text):
-        raise TemplateError("prompt: holds a Unicode non-character (U+FDD0 to U+FDD2); take it out")
+        raise TemplateError(f"prompt: {MARKS_REFUSED}")
     try:
         return _ENVIRONMENT.parse(text)
     except jinja2.TemplateSyntaxError as error:
@@ -233,6 +254,49 @@ def _fields_of(text: str) -> frozenset[str]:
         return frozenset(jinja2.meta.find_undeclared_variables(_parsed(text)))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"prompt: line {error.lineno}: {error.message}") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_holes(frame: str) -> None:
+    """Refuse token slots in code, comments and blocks that change what stands in them: what the frame renders to
+    would not be what its text does.
+    """
+    raw = False
+    for _, kind, value in _lexed(frame):
+        raw = kind == "raw_begin" or (raw and kind != "raw_end")
+        if raw or kind != "data":
+            _refuse_hole(value)
+    waiting: list[jinja2.nodes.Node] = [_ENVIRONMENT.parse(frame)]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, _OUTSIDE_CODE):
+            for data in node.find_all(jinja2.nodes.TemplateData):
+                _refuse_hole(data.data)
+        else:
+            waiting += [
+                child for child in node.iter_child_nodes() if not isinstance(child, jinja2.nodes.TemplateData)
+            ]
+
+
+def _lexed(frame: str) -> list[tuple[int, str, str]]:
+    try:
+        _ENVIRONMENT.parse(frame)
+        return list(_ENVIRONMENT.lex(frame))
+    except jinja2.TemplateSyntaxError as error:
+        for code in re.findall(r"\{[{%].*?[%}]\}", frame, re.DOTALL):
+            _refuse_hole(code)
+        raise TemplateError(f"prompt: line {error.lineno}: {error.message}") from None
+
+
+def _refuse_hole(code: str) -> None:
+    found = HOLE.search(code)
+    if found is not None:
+        raise TemplateError(
+            f"prompt: the token slot {found[1]!r} stands inside template code, where its text could be changed or "
+            "be read as code",
+            hint=f"let [[ {found[1]} ]] stand in plain text, outside {{{{ }}}}, {{% %}}, {{# #}} and what is between "
+            "raw, set, filter or macro tags",
+        )
 
 
 def _render(text: str, fields: Mapping[str, Any], *, framed: bool = False) -> tuple[str, str]:
@@ -256,7 +320,7 @@ def _pieces(text: str, slots: Mapping[str, str]) -> tuple[Piece, ...]:
         if match.start() > end:
             pieces.append(Piece(text[end : match.start()]))
         if match["slot"]:
-            pieces.append(Piece(without_marks(slots[match["slot"]]), slot=match["slot"]))
+            pieces.append(Piece(slots[match["slot"]], slot=match["slot"]))
         elif match["field"]:
             pieces.append(Piece(match["field"], is_field=True))
         end = match.end()

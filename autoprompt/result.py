@@ -96,7 +96,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of ``optimize``. ``str(result)`` is a five-line report.
+    """The outcome of ``optimize``. ``str(result)`` is a report of five lines, six where something is kept beside.
 
     Attributes:
         status: complete | budget | interrupted | failed.
@@ -110,7 +110,9 @@ class Result:
         measured: what the final measurement cost, outside the search's budget.
         chosen: the strategy, and why, where it was chosen automatically.
         noise: mean absolute difference of two scorings of the seed prompt; None for a deterministic model.
-        pareto: trials that no other beats in both score and tokens.
+        pareto: trials that no other beats in score, tokens and, where it is known, perplexity.
+        perplexities: how the token slots of prompts read, by the prompt's key.
+        beside: the best of the prompts that break a rule of their space, such as its token policy; None: none tried.
         trials: all of them.
         header: the identity of the run: task, model, space, strategy, seed, budget, version.
         notes: what the user should know (duplicates across splits, shortened examples, missing answers).
@@ -130,6 +132,8 @@ class Result:
     chosen: str = ""
     noise: float | None = None
     pareto: tuple[Trial, ...] = ()
+    perplexities: Mapping[str, float] = field(default_factory=dict, repr=False)
+    beside: Trial | None = None
     trials: tuple[Trial, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     folder: Path | None = None
@@ -165,7 +169,7 @@ class Result:
         tried = len({trial.key for trial in self.trials})
         whole = len({trial.key for trial in self.trials if trial.complete})
         prompts = f"{tried:,} prompts" if whole == tried else f"{tried:,} prompts, {whole:,} of them in full,"
-        return "\n".join(
+        lines = "\n".join(
             [
                 f"prompt    {_one_line(self.best)}",
                 f"test      {header['metric']} {test}",
@@ -177,6 +181,12 @@ class Result:
                 f"{header['task']} with {header['model']}, {self.chosen}{where}",
             ]
         )
+        if self.beside is not None and self.beside.score is not None:
+            lines += (
+                f"\nbeside    select {100 * self.beside.score:.1f} where any token may stand: "
+                f"{_one_line(self.beside.prompt)}"
+            )
+        return lines
 
     def document(self) -> dict[str, Any]:
         """Everything one needs to use the prompt and to believe its score, as plain data (valid JSON)."""
@@ -200,12 +210,13 @@ class Result:
                 "prompt": self.seed_prompt.text,
                 "label_words": {label: list(words) for label, words in self.seed_prompt.words.items()},
             },
-            "candidate": {"prompt": self.candidate.text, "choices": dict(self.candidate.choices)},
+            "candidate": self._described(self.candidate, self.best_select),
+            "beside": None
+            if self.beside is None
+            else self._described(self.beside.prompt, self.beside.score or 0.0),
             "noise_floor": None if self.noise is None else _number(self.noise),
             "cost": {"search": dict(vars(self.spent)), "test": dict(vars(self.measured))},
-            "pareto": [
-                {"prompt": trial.text, "score": trial.score, "tokens": trial.tokens} for trial in self.pareto
-            ],
+            "pareto": [self._on_front(trial) for trial in self.pareto],
             "notes": list(self.notes),
         }
         if self.test is not None:
@@ -222,6 +233,26 @@ class Result:
                 },
             }
         return document
+
+    def _described(self, prompt: Prompt, select: float) -> dict[str, Any]:
+        return {
+            "prompt": prompt.text,
+            "choices": dict(prompt.choices),
+            "select": _number(select),
+            "perplexity": self._perplexity(prompt.key),
+        }
+
+    def _on_front(self, trial: Trial) -> dict[str, Any]:
+        return {
+            "prompt": trial.text,
+            "score": trial.score,
+            "tokens": trial.tokens,
+            "perplexity": self._perplexity(trial.key),
+        }
+
+    def _perplexity(self, key: str) -> float | None:
+        value = self.perplexities.get(key)
+        return None if value is None else _number(value)
 
     def keep(self) -> None:
         """Write ``result.json`` and the best prompt into the run folder, where there is one.

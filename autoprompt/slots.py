@@ -284,15 +284,18 @@ def check_references(spec: SpaceSpec, at: Callable[..., str]) -> None:
         for name in _references(text, at, keys):
             if name in spec.slots:
                 leads_to[str(keys[1]) if len(keys) > 1 else ""][name] = None
-                if keys[-2:] == ("pick", "template") and spec.slots[name].tokens is not None:
-                    raise SpecError(
-                        f"{at(*keys)}: slot {name!r} holds tokens, which stand once in a prompt and so not in "
-                        "demonstrations"
-                    )
             elif name != IMPLICIT_WORDS:
                 raise SpecError(
                     f"{at(*keys)}: no slot named {name!r}{nearest(name, spec.slots)}; "
                     f"slots: {', '.join(spec.slots) or 'none'}"
+                )
+    for name, slot in spec.slots.items():
+        for other in _reach(name, leads_to, (), at) if slot.pick is not None else ():
+            if spec.slots[other].tokens is not None:
+                raise SpecError(
+                    f"{at('slots', name, 'pick', 'template')}: leads to slot {other!r}, which holds tokens; they "
+                    "stand once in a prompt, and so not in demonstrations",
+                    hint=f"let [[ {other} ]] stand outside the demonstrations",
                 )
     for name, slot in spec.slots.items():
         for other, allowed in slot.when.items():

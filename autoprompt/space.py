@@ -42,7 +42,7 @@ from autoprompt.slots import (
     words_text,
 )
 from autoprompt.task import Example, Task
-from autoprompt.template import Data, SlotValue, Template
+from autoprompt.template import Data, Hole, SlotValue, Template
 
 __all__ = ["Chooser", "FixedChooser", "RandomChooser", "SearchSpace", "demo_ids"]
 
@@ -284,15 +284,16 @@ def _check_labels(where: str, labels: Iterable[str], task: Task) -> None:
 
 
 def _check_fields(space: SearchSpace, keys: tuple[str | int, ...], text: str, task: Task) -> None:
-    """Check one text by itself, slots left empty, so that a mistake in a rare option shows at once."""
-    values: dict[str, SlotValue] = dict.fromkeys(space.slots, "")
+    """Check one text by itself, slots left empty but those of tokens, so that a mistake in a rare option shows at once."""
+    tokens = dict.fromkeys(space.spec.token_slots, "x")
+    values: dict[str, SlotValue] = {**dict.fromkeys(space.slots, ""), **{name: Hole(name) for name in tokens}}
     words = {label: Data("word") for label in task.labels}
     if words:
         values.setdefault(IMPLICIT_WORDS, words)
     if space.spec.words_slot is not None:
         values[space.spec.words_slot] = words
     try:
-        read = Prompt(Template(text, "text").resolve(values)).fields()
+        read = Prompt.of_frame(Template(text, "text").resolve(values), tokens, {}, {}).fields()
     except TemplateError as error:
         raise TemplateError(f"{space.at(*keys)}: {error.message}", hint=error.hint) from None
     for name in sorted(read - set(task.fields)):

@@ -214,14 +214,25 @@ class Study:
         ]
         return min(beside, key=rank, default=None)
 
+    def perplexities(self) -> dict[str, float]:
+        """Key of a prompt to how its token slots read, where that was asked."""
+        return {trial.key: trial.perplexity for trial in self.trials if trial.perplexity is not None}
+
     def pareto(self) -> list[Trial]:
-        """Complete trials that no other beats in both score and tokens, from the shortest to the best."""
+        """Complete trials that no other beats in score, tokens and, where it is known, perplexity at once; from the
+        shortest to the best.
+        """
+        perplexity = self.perplexities()
         front: list[Trial] = []
         seen: set[str] = set()
         complete = [trial for trial in self.trials if _may_win(trial)]
         for trial in sorted(complete, key=lambda trial: (trial.tokens, rank(trial))):
-            best = front[-1].sure if front else None
-            if trial.key not in seen and (best is None or (trial.sure or 0.0) > best):
+            value = perplexity.get(trial.key, 0.0)
+            beaten = any(
+                (each.sure or 0.0) >= (trial.sure or 0.0) and perplexity.get(each.key, 0.0) <= value
+                for each in front  # none of them is longer
+            )
+            if trial.key not in seen and not beaten:
                 front.append(trial)
                 seen.add(trial.key)
         return front

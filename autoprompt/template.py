@@ -22,6 +22,7 @@ _SLOT = re.compile(r"\[\[[ \t]*([A-Za-z_]\w*)(?:\.([^\]|\n]+?))?[ \t]*((?:\|[ \t
 _CODE = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
 _OPENERS = re.compile(r"\{\{|\{%|\{#|\{\Z")
 _OPEN_SLOT = re.compile(r"\[(?=\[)")
+_LINE_BREAK = re.compile(r"\r\n?")
 _FILTERS: dict[str, Callable[[str], str]] = {
     "lower": str.lower,
     "upper": str.upper,
@@ -33,6 +34,7 @@ _FILTERS: dict[str, Callable[[str], str]] = {
 FIELD_START, FIELD_END, ANSWER_MARK = "\ufdd0", "\ufdd1", "\ufdd2"
 HOLE_START, HOLE_END = "\ufdd3", "\ufdd4"
 MARKS = frozenset((FIELD_START, FIELD_END, ANSWER_MARK, HOLE_START, HOLE_END))
+MARKS_REFUSED = "holds a Unicode non-character (U+FDD0 to U+FDD4); take it out"
 HOLE = re.compile(f"{HOLE_START}(.*?){HOLE_END}")
 
 
@@ -223,8 +225,17 @@ def fill(frame: str, values: Mapping[str, str]) -> str:
     parts = HOLE.split(frame)
     text = parts[0]
     for name, fixed in zip(parts[1::2], parts[2::2], strict=True):
+        if name not in values:
+            raise TemplateError(f"prompt: {MARKS_REFUSED}")
         text = _adjoin(_adjoin(text, escape(values[name])), fixed)
     return text
+
+
+def as_shown(text: str) -> str:
+    """The text as a template that holds it shows it: without marks, every line break a newline, no white space at
+    its ends, which ``{{-`` beside it would take.
+    """
+    return _LINE_BREAK.sub("\n", without_marks(text)).strip()
 
 
 def without_marks(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from autoprompt.slots import SpaceSpec
 from autoprompt.space import SearchSpace
 from autoprompt.task import Task
 
@@ -22,6 +21,9 @@ def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
         n: how many tokens.
         options: further settings of the slot, as in a space file: ``policy``, ``matching``, ``ban``, ``init``,
             ``shortest``, ``longest``.
+
+    Raises:
+        SpecError: a setting is not one, or not of a value that is allowed.
     """
     tokens = {"n": n, **options}
     content = {
@@ -29,17 +31,17 @@ def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
         "template": with_trigger(task.prompt),
         "slots": {TRIGGER: {"tokens": tokens}},
     }
-    return SearchSpace(SpaceSpec.model_validate(content))
+    return SearchSpace.from_dict(content)
 
 
 def with_trigger(template: str) -> str:
-    """The template with ``[[ trigger ]]`` after the last field before the answer, at its front where it has loops or
-    conditions.
+    """The template with ``[[ trigger ]]`` after the last field before the answer, at its front where it has loops,
+    conditions or comments.
     """
     slot = f"[[ {TRIGGER} ]]"
     fields = list(_FIELD.finditer(template))
     answer = next(at for at, match in enumerate(fields) if match["name"] == "answer")
-    if "{%" in template or not answer:
+    if "{%" in template or "{#" in template or not answer:
         return f"{slot} {template}"
     end = fields[answer - 1].end()
     return f"{template[:end]} {slot}{template[end:]}"

@@ -33,6 +33,7 @@ FLOORS: list[set[str]] = [
     {"api", "forecast", "testing", "label_words"},
     {"relations"},
     {"command", "console", "describe", "starter"},
+    {"preparing"},
     {"cli"},
     {"__main__", "__init__"},
 ]

@@ -19,8 +19,15 @@ SCRIPTS: dict[str, tuple[list[str], str]] = {
         ["--models", "bundled:masked", "--tasks", "sst-2", "P17", "--seeds", "1", "--prompts", "3"],
         "| bundled-masked | sst-2 |",
     ),
+    "facts.py": (
+        [
+            *(str(SHARED / "data" / "facts"), "--relations", "P30", "--budget", "100", "--limit-train", "20"),
+            *("--limit-select", "20", "--limit-test", "20"),
+        ],
+        "mean of 1",
+    ),
 }
-NEEDS_SHARED = {"few_shot_table.py"}
+NEEDS_SHARED = {"few_shot_table.py", "facts.py"}
 
 
 def run(script: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

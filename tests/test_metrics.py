@@ -109,3 +109,10 @@ def test_missing_answers_are_left_out() -> None:
 def test_every_kind_has_a_default_that_fits() -> None:
     for kind, name in metrics.DEFAULT_METRIC.items():
         assert kind in METRICS[name].kinds
+
+
+def test_mean_reciprocal_rank() -> None:
+    ranks = [1, 2, 4]
+    for name, value in (("mrr", 7 / 12), ("p_at_1", 1 / 3)):
+        scores = np.array([score(name, "x", "Rome", rank=rank) for rank in ranks])
+        assert METRICS[name].over_set(["Rome"] * 3, ["x"] * 3, scores) == pytest.approx(value)

@@ -26,10 +26,10 @@ from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.racing import stratified_order
-from autoprompt.task import Example
 from autoprompt.strategies.tokensearch.board import Board, Trigger
 from autoprompt.strategies.tokensearch.generators import Changes, by_gradient, by_model, edits, merged, mixed
 from autoprompt.strategies.tokensearch.race import Finisher, Race, Rules, race, read_well
+from autoprompt.task import Example
 
 Estimates = NDArray[np.float32]
 Play = Generator[Sequence[Ask], Sequence[Answer], None]
@@ -373,7 +373,7 @@ def _fresh(
                     break
         if not part:
             break
-        found += board.standing(part)
+        found += [each for each in board.standing(part) if each[0] not in visited]
         if len(found) >= count:
             break
     return found[:count]

@@ -16,6 +16,7 @@ from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.space import RandomChooser, SearchSpace
 from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategies.tokensearch.board import Board
 
 PATIENCE = 200
 """Draws in a row that bring nothing new before the space is taken to be (almost) used up."""
@@ -96,6 +97,8 @@ class RandomSearch(Strategy):
     batch: int = 8
     _unseen: Unseen = field(init=False, repr=False, compare=False)
     _setting: Setting = field(init=False, repr=False, compare=False)
+    _board: Board | None = field(init=False, repr=False, compare=False)
+    _seen: set[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -106,13 +109,28 @@ class RandomSearch(Strategy):
         """Start afresh."""
         affordable = None if setting.calls is None else setting.calls / max(1, len(setting.select))
         self._setting = setting
-        self._unseen = Unseen(setting.space, setting.rng, {setting.seed_prompt.key}, affordable)
+        self._seen = {setting.seed_prompt.key}
+        self._unseen = Unseen(setting.space, setting.rng, self._seen, affordable)
+        # without the model's vocabulary token slots stay as they are
+        tokens = setting.space.spec.token_slots and setting.vocabulary is not None
+        self._board = Board(setting) if tokens else None
 
     def ask(self) -> list[Score]:
         """Return the next prompts; none when the space is used up."""
-        return [
-            Score(prompt, self._setting.select, note="random") for prompt in self._unseen.take(self.batch)
-        ]
+        prompts = self._unseen.take(self.batch) if self._board is None else self._with_tokens(self._board)
+        return [Score(prompt, self._setting.select, note="random") for prompt in prompts]
+
+    def _with_tokens(self, board: Board) -> list[Prompt]:
+        """New prompts with drawn tokens in their token slots, every allowed token alike."""
+        space, chooser = self._setting.space, RandomChooser(self._setting.rng)
+        found: dict[str, Prompt] = {}
+        for trigger, prompt in board.drawn(self.batch):
+            texts = {name: board.vocabulary.text(ids) for name, ids in trigger.slots}
+            drawn = prompt if space.size() <= 1 else space.draw(chooser, texts)
+            if drawn is not None and drawn.key not in self._seen:
+                found.setdefault(drawn.key, drawn)
+        self._seen |= found.keys()
+        return list(found.values())
 
     def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Nothing to learn: the next draw does not depend on the answers."""

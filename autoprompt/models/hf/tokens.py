@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from autoprompt.errors import TemplateError
-from autoprompt.models import LabelRequest, RankRequest, Request, TextRequest
+from autoprompt.models import FluencyRequest, LabelRequest, RankRequest, Request, TextRequest
 from autoprompt.prompt import Piece, Rendered
 
 Ids = tuple[int, ...]
@@ -36,6 +36,7 @@ class Tokens:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False) -> None:
         self.tokenizer = tokenizer
         self.chat = chat
+        self._ones: dict[int, int] = {}
         self._lead, self._tail = self._affixes(target=False)
         # what a tokenizer adds to texts a decoder writes; most add there what they add anywhere
         self.target_lead, self._target_tail = self._affixes(target=True)
@@ -122,7 +123,9 @@ class Tokens:
             return_token_type_ids=False,
             verbose=False,
         )
-        return [tuple(ids) for ids in encoded["input_ids"]]
+        # a number once, however often it stands in the ids that are kept: a quarter of the memory
+        one = self._ones.setdefault
+        return [tuple(one(each, each) for each in ids) for ids in encoded["input_ids"]]
 
     def _affixes(self, *, target: bool) -> tuple[int, int]:
         """How many special tokens the tokenizer adds before and after a text."""
@@ -204,6 +207,8 @@ def with_text(request: Request, rendered: Rendered) -> Request:
         return LabelRequest(rendered, request.answers)
     if isinstance(request, RankRequest):
         return RankRequest(rendered, request.target, request.among)
+    if isinstance(request, FluencyRequest):
+        return FluencyRequest(rendered, request.likely)
     return TextRequest(rendered, request.max_tokens, request.stop)
 
 

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from autoprompt.errors import InputError, UnknownName, nearest
-from autoprompt.models import Floats
 from autoprompt.models.hf.gradient import InputTable
 from autoprompt.models.hf.round_trip import RoundTrip
 from autoprompt.models.hf.slots import SlotFinder
@@ -86,7 +85,7 @@ class HuggingFaceVocabulary:
             for found in self._finder.find_whole(rendered)
         ]
 
-    def distances(self, ids: Sequence[int], *, block: int = 8192) -> Floats:
+    def distances(self, ids: Sequence[int], *, block: int = 8192) -> NDArray[np.float32]:
         """[L, V] in float32: Euclidean distances between rows of the table, ``block`` rows at a time."""
         weight = self._table.weight
         out = np.empty((len(ids), len(weight)), np.float32)

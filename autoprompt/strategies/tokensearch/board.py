@@ -97,22 +97,37 @@ class Board:
         return self.base.filled({name: self.vocabulary.text(ids) for name, ids in trigger.slots})
 
     def standing(self, triggers: Iterable[Trigger]) -> list[tuple[Trigger, Prompt]]:
-        """Those that are read back as they are: the whole text, cut up as the model reads it, holds their very tokens
-        (checked on two examples, all triggers in one go).
+        """Those that are read back as they are, with their prompts: the whole text, cut up as the model reads it, holds
+        their tokens (seen on two examples, all triggers in one go).
+
+        Where the first token of a line is written without the space it has elsewhere, it is another token of the same
+        text: then what is read is the trigger.
         """
         made = [(trigger, self.prompt(trigger)) for trigger in triggers]
         texts = [prompt.render(each.fields, with_slots=True) for _, prompt in made for each in self._probes]
         read = self.vocabulary.read(texts)
         size = len(self._probes)
-        return [
-            each
-            for index, each in enumerate(made)
-            if all(
-                found is not None
-                and Trigger.of({name: found.get(name, ()) for name, _ in each[0].slots}) == each[0]
-                for found in read[size * index : size * (index + 1)]
-            )
-        ]
+        found: dict[Trigger, Prompt] = {}
+        for index, (trigger, prompt) in enumerate(made):
+            seen = {self._as_read(trigger, prompt, each) for each in read[size * index : size * (index + 1)]}
+            alike = seen.pop() if len(seen) == 1 else None
+            if alike is not None:
+                found.setdefault(alike, prompt)
+        return list(found.items())
+
+    def _as_read(
+        self, trigger: Trigger, prompt: Prompt, read: Mapping[str, tuple[int, ...]] | None
+    ) -> Trigger | None:
+        """What was read for a trigger, None where it is not the same text in as many tokens."""
+        if read is None or any(name not in read for name, _ in trigger.slots):
+            return None
+        for name, ids in trigger.slots:
+            same = len(read[name]) == len(ids) and self.vocabulary.text(read[name]) == prompt.slots[name]
+            if read[name] != ids and not (
+                same and all(self.allowed[name][token] for token in read[name][1:])
+            ):
+                return None
+        return Trigger.of({name: read[name] for name, _ in trigger.slots})
 
     def start(self) -> Trigger | None:
         """What the slots hold to begin with; None where a slot is empty or its text is no whole number of tokens."""

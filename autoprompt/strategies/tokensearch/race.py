@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from autoprompt.asks import Answer, Ask, Fluency, Fluent, Score, Scored
 from autoprompt.prompt import Prompt
-from autoprompt.task import Example
 from autoprompt.strategies.tokensearch.board import Trigger
+from autoprompt.task import Example
 
 Runner = tuple[Trigger, Prompt]
 SAME = 1e-4
