@@ -219,12 +219,13 @@ class Harness:
             new = [question for question in entry.fresh.values() if question.key not in self._replies]
             if isinstance(entry.ask, Score) or not new:
                 continue
-            if self.exhausted and self.budget is not None and self.meter.out_of_time(self.budget):
-                return
             stored = self.cache.get([question.key for question in new])
             known.update(stored)
             self._replies.update(stored)
             waiting = [question for question in new if question.key not in stored]
+            if waiting and self.budget is not None and self.meter.out_of_time(self.budget):
+                self.exhausted = True
+                return
             start = time.perf_counter()
             replies = self._slots.replies(entry.ask, waiting)
             seconds = time.perf_counter() - start
@@ -255,14 +256,14 @@ class Harness:
 
     def _book(self, entry: _Entry, known: Container[str]) -> None:
         """Count what came back for the questions that an answered ask paid for."""
-        for key in entry.fresh:
+        for key, question in entry.fresh.items():
             reply = self._replies[key]
-            self.meter.cached += key in known
+            self.meter.cached += question.calls * (key in known)
             if isinstance(reply, Failure):
                 continue
             self.shortened += reply.shortened > 0
             if self.budget is None or self.budget.tokens is None:
-                self.meter.tokens += reply.tokens
+                self.meter.tokens += question.weight * reply.tokens
         if not isinstance(entry.ask, Score):
             return
         for question in {item.key: item for item in entry.asked if item.key in entry.fresh}.values():

@@ -168,9 +168,7 @@ class Prompt:
         # A search over tokens makes thousands of prompts of one frame: that alone is compiled.
         before, after = _render(self.frame or self.text, fields, framed=bool(self.frame))
         if self.frame and not with_slots:
-            before, after = (
-                HOLE.sub(lambda hole: self.slots[hole[1]], part) for part in (before, after)
-            )
+            before, after = (HOLE.sub(lambda hole: self.slots[hole[1]], part) for part in (before, after))
         return Rendered(_pieces(before, self.slots), _pieces(after, self.slots))
 
     def check(self, fields: set[str], *, answer_at_end: bool = False, where: str = "prompt") -> None:

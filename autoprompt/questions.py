@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from autoprompt.asks import GRADIENT_CALLS, Fluency, Fluent, Gradient, Score, Slope
 from autoprompt.cache import question_key
 from autoprompt.errors import LabelWordError, MissingCapability, TemplateError
@@ -17,6 +19,7 @@ from autoprompt.models import (
     Failure,
     FluencyReply,
     FluencyRequest,
+    FluentModel,
     GradientReply,
     GradientRequest,
     LabelRequest,
@@ -27,6 +30,7 @@ from autoprompt.models import (
     answer,
 )
 from autoprompt.models.load import load_model
+from autoprompt.prompt import Rendered
 from autoprompt.task import Task
 
 
@@ -39,12 +43,19 @@ class Question:
         request: the request; for a gradient those of all examples, since their mean is asked for.
         blank: its content-free twin where scores are calibrated.
         calls: what it is charged as.
+        judge: who is asked, where that is not the model that is prompted.
     """
 
     key: str
     request: Request | tuple[GradientRequest, ...]
     blank: Question | None = None
     calls: int = 1
+    judge: Model | None = None
+
+    @property
+    def weight(self) -> int:
+        """How often a token counts that is read for it."""
+        return GRADIENT_CALLS if isinstance(self.request, tuple) else 1
 
 
 def score_questions(task: Task, model: Model, fingerprint: str, ask: Score) -> list[Question]:
@@ -61,21 +72,22 @@ def score_questions(task: Task, model: Model, fingerprint: str, ask: Score) -> l
 
 
 def count_tokens(model: Model, questions: Sequence[Question]) -> int:
-    """Tokens the model will read, counted before it does; a text counts as often as its question's calls."""
-    plain: list[Request] = []
-    times: list[int] = []
+    """Tokens that will be read, counted before they are: as many as the replies will say, each times its question's
+    weight.
+    """
+    plain = [each.request for each in questions if not isinstance(each.request, (tuple, FluencyRequest))]
+    total = sum(model.count_tokens(plain))
     for question in questions:
+        asked: list[Request] = []
         if isinstance(question.request, tuple):
-            plain += [LabelRequest(each.rendered, each.answers) for each in question.request]
-            times += [GRADIENT_CALLS] * len(question.request)
-        elif isinstance(question.request, FluencyRequest):
-            plain.append(LabelRequest(question.request.rendered, ("a",)))
-            times.append(question.calls)
-        else:
-            plain.append(question.request)
-            times.append(1)
-    counts = model.count_tokens(plain)
-    return sum(count * each for count, each in zip(counts, times, strict=True))
+            asked = [LabelRequest(each.rendered, each.answers) for each in question.request]
+        elif isinstance(question.request, FluencyRequest) and question.calls:
+            asked = [question.request]
+        try:
+            total += question.weight * sum((question.judge or model).count_tokens(asked))
+        except (TemplateError, LabelWordError):  # it cannot be read, as its answer will say
+            continue
+    return total
 
 
 class SlotAnswers:
@@ -96,14 +108,16 @@ class SlotAnswers:
         """One question about all examples for a gradient, one an example for a fluency."""
         if isinstance(ask, Gradient):
             return [_gradient_question(self._task, self._fingerprint, ask)]
-        judge = self._judge(ask)
-        return _fluency_questions(judge, judge.fingerprint, ask)
+        return _fluency_questions(self._judge(ask), ask)
 
     def replies(self, ask: Gradient | Fluency, questions: Sequence[Question]) -> dict[str, Reply]:
         """By key; a prompt the model cannot read is a failure, and the run goes on."""
         if isinstance(ask, Fluency):
             asked = [each.request for each in questions if isinstance(each.request, FluencyRequest)]
-            given = answer(self._judge(ask), asked)
+            try:
+                given = answer(self._judge(ask), asked)
+            except MissingCapability as error:  # not every strategy that asks depends on the answer
+                given = [Failure(f"{error.message} ({error.hint})")] * len(asked)
             return {each.key: reply for each, reply in zip(questions, given, strict=True)}
         model = self._open()
         replies: dict[str, Reply] = {}
@@ -124,7 +138,11 @@ class SlotAnswers:
             return Slope(math.nan, {}, {}, reply.message)
         assert isinstance(reply, GradientReply)
         model = self._open()
-        changes = {name: model.first_order(slot.gradient) for name, slot in reply.slots.items()}
+        changes = {
+            # in the precision the cache keeps, so that a resumed run computes the very same numbers
+            name: model.first_order(np.ascontiguousarray(slot.gradient, np.float32))
+            for name, slot in reply.slots.items()
+        }
         return Slope(reply.loss, {name: slot.ids for name, slot in reply.slots.items()}, changes)
 
     def _judge(self, ask: Fluency) -> Model:
@@ -162,18 +180,30 @@ def _gradient_question(task: Task, fingerprint: str, ask: Gradient) -> Question:
     return Question(key, requests, calls=GRADIENT_CALLS * len(requests))
 
 
-def _fluency_questions(judge: Model, fingerprint: str, ask: Fluency) -> list[Question]:
-    """One question an example; a masked model runs its text once for every token of the slots."""
+def _fluency_questions(judge: Model, ask: Fluency) -> list[Question]:
+    """One question an example; a masked model runs its text once for every token of the slots. What cannot be
+    answered costs nothing.
+    """
+    fingerprint = judge.fingerprint
+    able = isinstance(judge, FluentModel) and judge.kind in ("causal", "masked")
     questions = []
     for example in ask.examples:
         rendered = ask.prompt.render(example.fields, with_slots=True)
         request = FluencyRequest(rendered, ask.likely)
-        runs = 1
-        if judge.kind == "masked" and isinstance(judge, OpenModel):
-            (read,) = judge.vocabulary.read([rendered])
-            runs = max(1, sum(map(len, read.values()))) if read else 1
-        questions.append(Question(question_key(fingerprint, request), request, calls=runs))
+        runs = int(able)
+        if able and judge.kind == "masked" and isinstance(judge, OpenModel):
+            runs = _slot_tokens(judge, rendered)
+        questions.append(Question(question_key(fingerprint, request), request, calls=runs, judge=judge))
     return questions
+
+
+def _slot_tokens(judge: OpenModel, rendered: Rendered) -> int:
+    """Tokens of all slots of a text, at least 1."""
+    try:
+        (read,) = judge.vocabulary.read([rendered])
+    except TemplateError:  # a slot stands twice, say; the reply will tell
+        return 1
+    return max(1, sum(map(len, read.values()))) if read else 1
 
 
 def _fluent(replies: Sequence[Reply]) -> Fluent:
@@ -182,14 +212,14 @@ def _fluent(replies: Sequence[Reply]) -> Fluent:
     if not there:
         problem = next((reply.message for reply in replies if isinstance(reply, Failure)), "no answer")
         return Fluent(math.nan, {}, {}, problem)
-    values = [value for reply in there for slot in reply.slots.values() for value in slot.log_probs]
+    slots = {f"{at}.{name}": slot for at, reply in enumerate(there) for name, slot in reply.slots.items()}
     ids = {name: slot.ids for name, slot in there[0].slots.items()}
     alike = [reply for reply in there if {name: slot.ids for name, slot in reply.slots.items()} == ids]
     likely = {
         name: tuple(_likeliest(alike, name, place) for place in range(len(slot.likely)))
         for name, slot in there[0].slots.items()
     }
-    return Fluent(math.exp(-math.fsum(values) / max(1, len(values))), ids, likely)
+    return Fluent(FluencyReply(slots, tokens=0).perplexity, ids, likely)
 
 
 def _likeliest(replies: Sequence[FluencyReply], name: str, place: int) -> tuple[int, ...]:

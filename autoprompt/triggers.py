@@ -8,7 +8,9 @@ from autoprompt.space import SearchSpace
 from autoprompt.task import Task
 
 TRIGGER = "trigger"
-_FIELD = re.compile(r"\{\{-?\s*(?P<name>[A-Za-z_]\w*)[^{}]*\}\}")
+_FIELD = re.compile(
+    r"\{\{-?\s*(?P<name>[A-Za-z_]\w*)[^{}]*\}\}[^\s{\[]*"
+)  # and what is glued to it, as ``?``
 
 
 def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
@@ -44,4 +46,5 @@ def with_trigger(template: str) -> str:
     if "{%" in template or "{#" in template or not answer:
         return f"{slot} {template}"
     end = fields[answer - 1].end()
-    return f"{template[:end]} {slot}{template[end:]}"
+    gap = "" if template[end].isspace() else " "
+    return f"{template[:end]} {slot}{gap}{template[end:]}"

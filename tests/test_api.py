@@ -14,7 +14,7 @@ import pytest
 
 import autoprompt
 from autoprompt.api import IDLE_ROUNDS, Round
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Score
 from autoprompt.errors import ModelError, StudyMismatch, TooManyFailures
 from autoprompt.models import Failure, LabelReply, LabelRequest
 from autoprompt.result import Comparison, Result
@@ -315,7 +315,7 @@ class Stubborn(Strategy):
         self.rounds += 1
         return [self._ask]
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         assert len(answers) == 1
 
 

@@ -32,8 +32,8 @@ def harness(model: object, budget: Budget | None = None, **settings_: object) ->
 
 def test_an_answer_has_one_score_an_example_in_order() -> None:
     found = harness(Spy())
-    (scored,) = found.answer([Score(PROMPTS[0], TASK.select)])
-    (backwards,) = found.answer([Score(PROMPTS[0], TASK.select[::-1])])
+    (scored,) = found.scores([Score(PROMPTS[0], TASK.select)])
+    (backwards,) = found.scores([Score(PROMPTS[0], TASK.select[::-1])])
     assert scored.scores.shape == (12,)
     assert set(scored.scores) == {0.0, 1.0}
     assert (backwards.scores == scored.scores[::-1]).all()
@@ -149,7 +149,7 @@ def test_calibration_asks_one_question_more_a_prompt() -> None:
     task = small_task(calibrate=True)
     model = Spy()
     found = Harness(task, model, Budget(calls=26), Cache())
-    assert len(found.answer([Score(prompt, task.select) for prompt in PROMPTS])) == 2
+    assert len(found.scores([Score(prompt, task.select) for prompt in PROMPTS])) == 2
     assert found.meter.calls == 26
     assert found.exhausted
     assert sum("N/A" in text for text in model.asked) == 2
@@ -157,7 +157,7 @@ def test_calibration_asks_one_question_more_a_prompt() -> None:
 
 def test_repeats_are_questions_of_their_own() -> None:
     found = harness(Spy())
-    found.answer([Score(PROMPTS[0], TASK.select), Score(PROMPTS[0], TASK.select, repeat=1)])
+    found.scores([Score(PROMPTS[0], TASK.select), Score(PROMPTS[0], TASK.select, repeat=1)])
     assert found.meter.calls == 24
 
 
@@ -167,7 +167,7 @@ def failing(share: float) -> Callable[[str], bool]:
 
 def test_failures_are_missing_values() -> None:
     found = harness(Spy(fails=lambda text: "select 1 " in text))
-    (scored,) = found.answer([Score(PROMPTS[0], TASK.select)])
+    (scored,) = found.scores([Score(PROMPTS[0], TASK.select)])
     assert scored.missing == 2
     assert [p is None for p in scored.predictions] == [bool(math.isnan(s)) for s in scored.scores]
     assert scored.score == pytest.approx(np.nansum(scored.scores) / 10)
@@ -180,9 +180,9 @@ def test_failures_are_missing_values() -> None:
 
 def test_failures_are_asked_again_by_the_next_session_and_never_stored() -> None:
     cache = Cache()
-    harness(Spy(fails=lambda text: "select 1 " in text), cache=cache).answer([Score(PROMPTS[0], TASK.select)])
+    harness(Spy(fails=lambda text: "select 1 " in text), cache=cache).scores([Score(PROMPTS[0], TASK.select)])
     assert len(cache) == 10
-    (scored,) = harness(Spy(), cache=cache).answer([Score(PROMPTS[0], TASK.select)])
+    (scored,) = harness(Spy(), cache=cache).scores([Score(PROMPTS[0], TASK.select)])
     assert scored.missing == 0
     cache.close()
 
@@ -192,7 +192,7 @@ def test_too_many_failures_end_the_run() -> None:
     with pytest.raises(
         TooManyFailures, match=r"4 of 12 answers are missing \(limit 20%\).*no answer for 'a select"
     ) as e:
-        found.answer([Score(PROMPTS[0], TASK.select)])
+        found.scores([Score(PROMPTS[0], TASK.select)])
     assert "same call on the same run folder" in e.value.hint
 
 
@@ -200,7 +200,7 @@ def test_a_failed_content_free_question_loses_all_answers_of_its_prompt() -> Non
     task = small_task(calibrate=True)
     found = Harness(task, Spy(fails=lambda text: "N/A" in text), None, Cache())
     with pytest.raises(TooManyFailures, match="12 of 12"):
-        found.answer([Score(PROMPTS[0], task.select)])
+        found.scores([Score(PROMPTS[0], task.select)])
 
 
 def test_numbers_that_are_none_are_missing() -> None:
@@ -209,7 +209,7 @@ def test_numbers_that_are_none_are_missing() -> None:
             return [LabelReply((math.nan, -1.0, -2.0), 3) for _ in requests]  # type: ignore[attr-defined]
 
     with pytest.raises(TooManyFailures, match="not a number"):
-        harness(Broken()).answer([Score(PROMPTS[0], TASK.select)])
+        harness(Broken()).scores([Score(PROMPTS[0], TASK.select)])
 
 
 def test_retries_are_bounded_and_not_charged() -> None:
@@ -224,7 +224,7 @@ def test_retries_are_bounded_and_not_charged() -> None:
         return "good"
 
     found = harness(FunctionModel(shaky), Budget(calls=12))
-    (scored,) = found.answer([Score(PROMPTS[0], TASK.select)])
+    (scored,) = found.scores([Score(PROMPTS[0], TASK.select)])
     assert scored.missing == 2
     assert found.meter.calls == 12
     assert {number for text, number in counts.items() if "select 1" in text} == {1 + RETRIES}
@@ -234,7 +234,7 @@ def test_retries_are_bounded_and_not_charged() -> None:
 
 def test_a_deterministic_model_is_not_asked_again() -> None:
     model = Spy(fails=lambda text: "select 1 " in text)
-    harness(model).answer([Score(PROMPTS[0], TASK.select)])
+    harness(model).scores([Score(PROMPTS[0], TASK.select)])
     assert len(model.asked) == 12
 
 
@@ -293,15 +293,15 @@ def test_an_interrupt_keeps_the_batches_that_were_answered() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        harness(Spy(before=interrupt), cache=cache).answer([Score(PROMPTS[0], TASK.select)])
+        harness(Spy(before=interrupt), cache=cache).scores([Score(PROMPTS[0], TASK.select)])
     assert len(cache) == 10
     cache.close()
 
 
 def test_no_questions_cost_nothing() -> None:
     found = harness(Spy(), Budget(calls=1))
-    assert found.answer([]) == []
-    (empty,) = found.answer([Score(PROMPTS[0], ())])
+    assert found.scores([]) == []
+    (empty,) = found.scores([Score(PROMPTS[0], ())])
     assert math.isnan(empty.score)
     assert not found.exhausted
     assert isinstance(LabelRequest(PROMPTS[0].render({"text": "x"}), ("a",)), LabelRequest)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Score, scored_pairs
 from autoprompt.models import Failure, LabelReply, LabelRequest, RankReply, RankRequest, Request
 from autoprompt.prompt import Rendered
 from autoprompt.space import RandomChooser
@@ -108,7 +108,7 @@ class Careless(Strategy):
                 return [self._asked[-1]]
         return []
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         pass
 
 
@@ -149,8 +149,8 @@ class Elsewhere(Careless):
 
 
 class Crashes(Careless):
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
-        if any(answer.missing for answer in answers):
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
+        if any(answer.missing for _, answer in scored_pairs(asks, answers)):
             raise ZeroDivisionError("no answers")
 
 

@@ -13,6 +13,7 @@ finds is kept beside the result, to show what readability costs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -28,7 +29,7 @@ from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.tokensearch.board import Board, Trigger
 from autoprompt.strategies.tokensearch.generators import Changes, by_gradient, by_model, edits, merged, mixed
-from autoprompt.strategies.tokensearch.race import Finisher, Race, Rules, race, read_well
+from autoprompt.strategies.tokensearch.race import Finisher, Race, Rules, race, weighed, within_bound
 from autoprompt.task import Example
 
 Estimates = NDArray[np.float32]
@@ -197,7 +198,10 @@ class Gradient(Strategy):
             chain.visited.add(Trigger(()))
             return
         chain.visited.update(trigger for trigger, _ in drawn)
-        first, *_ = yield from race(drawn, self._batch(), self._rules(chain), "start")
+        rules = self._rules(chain)
+        drawn = yield from within_bound(drawn, self._texts()[0], rules)
+        ranked = yield from race(drawn, self._batch(), rules, "start")
+        first, *_ = yield from weighed(ranked, self._texts(), rules)
         chain.trigger, chain.prompt, chain.stale = first.trigger, first.prompt, 0
         yield from self._measure(chain)
 
@@ -216,10 +220,14 @@ class Gradient(Strategy):
                 examples = self._batch()
             rules = self._rules(chain)
             chain.visited.update(trigger for trigger, _ in candidates)
-            ranked = yield from race([(chain.trigger, chain.prompt), *candidates], examples, rules, "step")
+            # where the current trigger does not read well enough, the best that reads better is taken
+            runners = yield from within_bound(
+                [(chain.trigger, chain.prompt), *candidates], self._texts()[0], rules
+            )
+            ranked = yield from race(runners, examples, rules, "step")
             if self.merge > 1:
                 ranked = yield from self._together(chain, ranked, examples, rules)
-            ranked = yield from read_well(ranked, self._texts(), rules)
+            ranked = yield from weighed(ranked, self._texts(), rules)
             best = ranked[0]
             if self.accept == "always":
                 best = next((each for each in ranked if each.trigger != chain.trigger), best)
@@ -327,7 +335,7 @@ class Gradient(Strategy):
     ) -> Race:
         """The ranking with the best substitutions put together added to it."""
         assert chain.trigger is not None
-        current = next(each.cost for each in ranked if each.trigger == chain.trigger)
+        current = next((each.cost for each in ranked if each.trigger == chain.trigger), math.inf)
         better = [each.trigger for each in ranked[: self.merge] if each.cost < current]
         new = _fresh(chain.board, merged(chain.trigger, better), chain.visited, self.merge)
         if not new:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from autoprompt.asks import Score, Scored
+from autoprompt.asks import Answer, Ask, Score, Scored, scored_pairs
 from autoprompt.errors import InputError
 from autoprompt.strategies import Setting
 from autoprompt.strategies.chain import Chain
@@ -29,8 +29,8 @@ class Spy(RandomSearch):
         self.settings.append(setting)
         super().begin(setting)
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
-        self.told += answers
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
+        self.told += [answer for _, answer in scored_pairs(asks, answers)]
         self.wanted += len(asks)
 
 

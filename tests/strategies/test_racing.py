@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from autoprompt.asks import Floats, Score, Scored
+from autoprompt.asks import Answer, Ask, Floats, Score, Scored, scored_pairs
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
@@ -39,8 +39,8 @@ class Fixed(Strategy):
         asks, self._waiting = self._waiting, []
         return asks
 
-    def tell(self, asks: Sequence[Score], answers: Sequence[Scored]) -> None:
-        self.told += answers
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
+        self.told += [answer for _, answer in scored_pairs(asks, answers)]
 
 
 def examples_of(targets: Sequence[str]) -> tuple[Example, ...]:
@@ -62,7 +62,7 @@ def race(
     racing.begin(Setting(SPACE, start, answer(Score(start, examples)), (), examples, rng))
     asked: list[Score] = []
     charged: set[tuple[str, str]] = set()
-    while asks := racing.ask():
+    while asks := [ask for ask in racing.ask() if isinstance(ask, Score)]:
         asked += asks
         charged |= {(ask.prompt.key, example.id) for ask in asks for example in ask.examples}
         racing.tell(asks, [answer(ask) for ask in asks])

@@ -44,7 +44,7 @@ class Rules:
         laps: whether those that do badly on the first examples drop out.
         beside: whether the prompts are kept beside the result only.
         fluency: nats of loss that a nat of the mean negative log-probability of the trigger's tokens counts as.
-        max_perplexity: above it a runner comes last; None: no bound.
+        max_perplexity: above it a runner does not run; None: no bound.
         judge: the model that says how fluent a trigger is; empty: the model itself.
     """
 
@@ -86,18 +86,32 @@ def race(runners: Sequence[Runner], examples: tuple[Example, ...], rules: Rules,
     return [Finisher(_cost(sums[index], rules), *runners[index]) for index in alive]
 
 
-def read_well(ranked: Sequence[Finisher], texts: tuple[Example, ...], rules: Rules) -> Race:
-    """The ranking with the fluency of the best counted in; nothing changes where it does not count."""
-    if not rules.fluency and rules.max_perplexity is None:
+def within_bound(
+    runners: Sequence[Runner], text: Example, rules: Rules
+) -> Generator[Sequence[Ask], Sequence[Answer], list[Runner]]:
+    """The runners that read well enough; where none does, the third of them that reads best."""
+    if rules.max_perplexity is None or not runners:
+        return list(runners)
+    answers = yield [Fluency(prompt, (text,), judge=rules.judge, note="bound") for _, prompt in runners]
+    read = [answer.perplexity for answer in answers if isinstance(answer, Fluent)]
+    found = [runner for runner, value in zip(runners, read, strict=True) if value <= rules.max_perplexity]
+    if found:
+        return found
+    order = sorted(range(len(runners)), key=lambda index: (math.isnan(read[index]), read[index], index))
+    return [runners[index] for index in order[: math.ceil(len(order) / KEPT)]]
+
+
+def weighed(ranked: Sequence[Finisher], texts: tuple[Example, ...], rules: Rules) -> Race:
+    """The best of a ranking with their fluency counted in, ranked anew; as it was where fluency does not count."""
+    if not rules.fluency:
         return list(ranked)
     best = list(ranked[:READ])
     answers = yield [Fluency(each.prompt, texts, judge=rules.judge) for each in best]
     found = []
     for each, answer in zip(best, answers, strict=True):
         assert isinstance(answer, Fluent)
-        readable = rules.max_perplexity is None or answer.perplexity <= rules.max_perplexity
-        cost = each.cost + rules.fluency * math.log(answer.perplexity) if readable else math.inf
-        found.append(Finisher(cost, each.trigger, each.prompt))
+        surprise = math.log(answer.perplexity) if answer.perplexity > 0 else math.inf  # NaN: it could not say
+        found.append(Finisher(each.cost + rules.fluency * surprise, each.trigger, each.prompt))
     return sorted(found, key=lambda each: each.cost)
 
 
