@@ -28,8 +28,16 @@ from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.tokensearch.board import Board, Trigger
-from autoprompt.strategies.tokensearch.generators import Changes, by_gradient, by_model, edits, merged, mixed
+from autoprompt.strategies.tokensearch.generators import (
+    Changes,
+    by_gradient,
+    by_model,
+    edits,
+    merged,
+    mixed,
+)
 from autoprompt.strategies.tokensearch.race import Finisher, Race, Rules, race, weighed, within_bound
+from autoprompt.strategies.tokensearch.starts import LIKELY, fluent
 from autoprompt.task import Example
 
 Estimates = NDArray[np.float32]
@@ -37,6 +45,8 @@ Play = Generator[Sequence[Ask], Sequence[Answer], None]
 """Yields questions, is sent their answers."""
 FLUENCY_TEXTS = 4
 """Examples a perplexity is the mean over."""
+SLOW = 0.01
+"""A step that lowers the loss by less than this share of it counts as one without anything better."""
 EMPTY_STEPS = 20
 """Steps in a row without anything new to try after which the search ends."""
 
@@ -197,6 +207,8 @@ class Gradient(Strategy):
         if not drawn:
             chain.visited.add(Trigger(()))
             return
+        if given is None and self.proposals:
+            drawn += yield from fluent(board, drawn[: len(drawn) // 2], self._texts()[0])
         chain.visited.update(trigger for trigger, _ in drawn)
         rules = self._rules(chain)
         drawn = yield from within_bound(drawn, self._texts()[0], rules)
@@ -232,7 +244,10 @@ class Gradient(Strategy):
             if self.accept == "always":
                 best = next((each for each in ranked if each.trigger != chain.trigger), best)
             if best.trigger != chain.trigger:
-                chain.trigger, chain.prompt, chain.stale = best.trigger, best.prompt, 0
+                current = next((each.cost for each in ranked if each.trigger == chain.trigger), math.inf)
+                slow = best.cost > current - SLOW * abs(current) if math.isfinite(current) else False
+                chain.trigger, chain.prompt = best.trigger, best.prompt
+                chain.stale = chain.stale + 1 if slow else 0
                 yield from self._measure(chain)
             else:
                 chain.stale += 1
@@ -283,7 +298,7 @@ class Gradient(Strategy):
         """What the model expects at the trigger's places; nothing where it cannot say."""
         if not self.proposals or chain.prompt is None:
             return {}
-        (answer,) = yield [Fluency(chain.prompt, self._texts()[:1], likely=256, note="proposals")]
+        (answer,) = yield [Fluency(chain.prompt, self._texts()[:1], likely=LIKELY, note="proposals")]
         assert isinstance(answer, Fluent)
         return {} if answer.problem else dict(answer.likely)
 
