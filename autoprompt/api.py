@@ -98,7 +98,7 @@ def optimize(
     space = load_space(space, task, strategy)
     check_call(task, space, budget, model, workers, seed)
     loaded = load_model(model)
-    check_capability(task, loaded, task.seed_prompt)
+    check_capability(task, loaded, task.seed_prompt, strategy)
     check_floor(task, loaded, budget)
     fitted, notes = fit_words(task, space, loaded)
     bound = fitted.bind(

@@ -226,8 +226,8 @@ def check_floor(task: Task, model: Model, budget: Budget) -> None:
         _check_floor(task, "tokens", budget.tokens, times * sum(model.count_tokens(distinct)))
 
 
-def check_capability(task: Task, model: Model, prompt: Prompt) -> None:
-    """Check that the loaded model can answer this task and score the prompt's label words.
+def check_capability(task: Task, model: Model, prompt: Prompt, strategy: Strategy | None = None) -> None:
+    """Check that the loaded model can answer this task, score the prompt's label words and serve the strategy.
 
     Raises:
         MissingCapability: it cannot.
@@ -237,6 +237,11 @@ def check_capability(task: Task, model: Model, prompt: Prompt) -> None:
         raise MissingCapability(
             f"task {task.name!r} asks for text, but model {model.name!r} ({model.kind}) only fills in words",
             hint="use a causal or encoder-decoder model",
+        )
+    if strategy is not None and strategy.moves_tokens and not isinstance(model, OpenModel):
+        raise MissingCapability(
+            f"model {model.name!r} shows no tokens and gives no gradients",
+            hint="use a Hugging Face model, or a strategy that needs neither (random_search, tpe)",
         )
     if not isinstance(model, ScoringModel):
         if task.kind == "cloze":
