@@ -349,7 +349,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _rounded(value: float) -> float | None:
-    return None if value != value else round(value, 6)
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _locked(path: Path) -> IO[str]:

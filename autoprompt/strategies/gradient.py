@@ -14,7 +14,7 @@ finds is kept beside the result, to show what readability costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -332,7 +332,7 @@ class Gradient(Strategy):
                     (self.edits, edits(board, chain.trigger)),
                 ]
             )
-            found += _fresh(board, source, chain.visited, width - len(found))
+            found += board.fresh(source, chain.visited, width - len(found))
             if len(found) >= width // 2:
                 break
         return found or [each for each in board.drawn(width) if each[0] not in chain.visited]
@@ -352,7 +352,7 @@ class Gradient(Strategy):
         assert chain.trigger is not None
         current = next((each.cost for each in ranked if each.trigger == chain.trigger), math.inf)
         better = [each.trigger for each in ranked[: self.merge] if each.cost < current]
-        new = _fresh(chain.board, merged(chain.trigger, better), chain.visited, self.merge)
+        new = chain.board.fresh(merged(chain.trigger, better), chain.visited, self.merge)
         if not new:
             return ranked
         chain.visited.update(trigger for trigger, _ in new)
@@ -378,25 +378,3 @@ class Gradient(Strategy):
 
     def _texts(self) -> tuple[Example, ...]:
         return (self._setting.train or self._setting.select)[:FLUENCY_TEXTS]
-
-
-def _fresh(
-    board: Board, source: Iterator[Trigger], visited: set[Trigger], count: int
-) -> list[tuple[Trigger, Prompt]]:
-    """Up to ``count`` triggers that were not tried yet and are read back as they are; looks at four times as many."""
-    found: list[tuple[Trigger, Prompt]] = []
-    looked: set[Trigger] = set()
-    for _ in range(4):
-        part: list[Trigger] = []
-        for trigger in source:
-            if trigger not in visited and trigger not in looked:
-                looked.add(trigger)
-                part.append(trigger)
-                if len(part) >= count - len(found):
-                    break
-        if not part:
-            break
-        found += [each for each in board.standing(part) if each[0] not in visited]
-        if len(found) >= count:
-            break
-    return found[:count]

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     command = _common(
         commands.add_parser("memory", help="peak memory of A and C against the number of prompts")
     )
-    command.add_argument("--workloads", nargs="+", default=["A", "C"], choices=["A", "C"])
+    command.add_argument("--workloads", nargs="+", default=["A", "C"], choices=["A", "B", "C"])
     command.add_argument("--prompts", type=int, nargs="+", default=[8, 16, 32, 64])
     command.add_argument("--examples", type=int, default=16)
     command.add_argument("--columns", nargs="+", default=["naive", "ours"], choices=scoring.COLUMNS)

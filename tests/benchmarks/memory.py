@@ -26,7 +26,8 @@ HEAD = [
 ]  # fmt: skip
 NOTES = """\
 loaded: resident set with the model, the tokenizer, the texts of the workload and all libraries in memory, before the
-first forward; peak extra: how much higher it rose from then on. weights: the parameters alone."""
+first forward; peak extra: how much higher it rose from then on. B: a step, candidates x examples;
+naive: AutoPrompt's loop. weights: the parameters alone."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,27 @@ def measure(family: str, size: str, name: str, column: str, prompts: int, exampl
     """Run one way of a workload in this process."""
     import torch
 
-    from tests.benchmarks import scoring
+    from tests.benchmarks import gradient, scoring
     from tests.benchmarks.models import KINDS, make_subject
+    from tests.benchmarks.workloads import gradient_step
 
     torch.set_num_threads(1)
     (known,) = (each for each in KINDS if each == family)
     subject = make_subject(known, size)
-    workload = scoring.MAKERS[name](subject, prompts, examples)
     weights = sum(each.numel() * each.element_size() for each in subject.model.parameters()) / 2**20
-    way = scoring.ways(subject, workload, [column])[column]
+    if name == "B":
+        step = gradient_step(subject, gradient.ORDERS[0], prompts, examples)
+        both = (
+            ("gradient ours", "candidates ours") if column == "ours" else ("gradient all", "candidates naive")
+        )
+        ways = [way for each, way in gradient.ways(subject, step).items() if each in both]
+    else:
+        workload = scoring.MAKERS[name](subject, prompts, examples)
+        ways = [scoring.ways(subject, workload, [column])[column]]
     loaded = resident()
     reset_peak()
-    way()()
+    for way in ways:
+        way()()
     return Peak(weights, loaded, peak() - loaded)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,6 +114,29 @@ class Board:
             if alike is not None:
                 found.setdefault(alike, prompt)
         return list(found.items())
+
+    def fresh(
+        self, source: Iterator[Trigger], visited: Container[Trigger], count: int
+    ) -> list[tuple[Trigger, Prompt]]:
+        """Up to ``count`` triggers of a source that were not tried yet and are read back as they are; looks at no more
+        than four times as many.
+        """
+        found: list[tuple[Trigger, Prompt]] = []
+        looked: set[Trigger] = set()
+        for _ in range(4):
+            part: list[Trigger] = []
+            for trigger in source:
+                if trigger not in visited and trigger not in looked:
+                    looked.add(trigger)
+                    part.append(trigger)
+                    if len(part) >= count - len(found):
+                        break
+            if not part:
+                break
+            found += [each for each in self.standing(part) if each[0] not in visited]
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def _as_read(
         self, trigger: Trigger, prompt: Prompt, read: Mapping[str, tuple[int, ...]] | None
