@@ -191,7 +191,8 @@ def _show_space(name: str) -> str:
     rows += [(slot, _options(body)) for slot, body in space.slots.items()]
     bound = ", at most: how many demonstrations there are depends on the task"
     has_demos = any(slot.pick is not None for slot in space.slots.values())
-    rows.append(("size", f"{space.size():,} prompts{bound if has_demos else ''}"))
+    tokens = ", and the tokens of the token slots" if spec.token_slots else ""
+    rows.append(("size", f"{space.size():,} prompts{bound if has_demos else ''}{tokens}"))
     if spec.about:
         rows.append(("about", spec.about.strip()))
     return _table(rows)
@@ -212,6 +213,16 @@ def _options(slot: Slot) -> str:
         counts = ", ".join(map(str, pick.k))
         lines = [f"demonstrations: {counts} of them, up to {pick.sets} sets each, {pick.per_label} per label"]
         lines += [f"  {line}" for line in pick.template.split("\n")]
+    elif slot.tokens is not None:
+        tokens = slot.tokens
+        few, many = tokens.lengths
+        count = f"{few}" if few == many else f"{few} to {many}"
+        start = f", from {json.dumps(tokens.init, ensure_ascii=False)}" if tokens.init else ""
+        rules = [f"matching {tokens.matching}"] if tokens.matching else []
+        rules += [f"without {', '.join(tokens.ban)}"] if tokens.ban else []
+        lines = [
+            ", ".join([f"{count} tokens of the model's vocabulary, policy {tokens.policy}{start}", *rules])
+        ]
     elif slot.order is not None:
         last = f", {slot.order.last} always last" if slot.order.last else ""
         lines = [f"sections in {len(slot.order.orders())} orders: {', '.join(slot.order.sections)}{last}"]

@@ -128,3 +128,17 @@ def test_module_is_the_command(tmp_path: Path) -> None:
     wrong = in_process("show", "nothing-at-all", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("error: nothing named 'nothing-at-all'")
+
+
+def test_a_space_with_token_slots_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "trigger.yaml"
+    slot = "{tokens: {n: 3, shortest: 2, longest: 4, matching: '[a-z]+', ban: [film], init: was it so}}"
+    path.write_text(
+        f"template: '{{{{ text }}}} [[ trigger ]] {{{{ answer }}}}'\nslots: {{trigger: {slot}}}\n", "utf-8"
+    )
+    told = shown(str(path))
+    assert (
+        '2 to 4 tokens of the model\'s vocabulary, policy readable, from "was it so", matching [a-z]+' in told
+    )
+    assert "without film" in told
+    assert "1 prompts, and the tokens of the token slots" in told

@@ -1,7 +1,7 @@
 """Gradient: a search over the tokens of a prompt, led by the gradient of the loss, that ends in words.
 
 A step: the gradient at the current trigger says which tokens would lower the loss (``tokensearch/generators.py``);
-candidates that are read back as they are race on examples by their loss, halving as the examples double; the best is
+candidates that are read back as they are race on examples by their loss, fewer going on each time; the best is
 taken where it beats the current trigger on the very same examples, and measured on select. Where nothing has been
 better for some steps, the search starts again from the best trigger shaken up or from a drawn one.
 
