@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autoprompt import __version__, catalog
-from autoprompt.describe import listed
+from autoprompt.describe import listed, shown
 from autoprompt.specfile import read_spec
 from autoprompt.taskfile import TaskForm
 from tests.command_line import (
