@@ -61,6 +61,7 @@ class _Chain:
         trigger: where it stands; None before it has started.
         prompt: its prompt.
         stale: steps in a row without anything better.
+        measured: whether it was measured on select where it stands.
         momentum: the running mean of the estimates.
         visited: all that was tried.
         best: the best on select so far: its merit, and the trigger.
@@ -71,6 +72,7 @@ class _Chain:
     trigger: Trigger | None = None
     prompt: Prompt | None = None
     stale: int = 0
+    measured: bool = False
     momentum: dict[str, Estimates] = field(default_factory=dict)
     visited: set[Trigger] = field(default_factory=set)
     best: tuple[tuple[float, float], Trigger] | None = None
@@ -95,7 +97,8 @@ class Gradient(Strategy):
         momentum: share of the estimates so far in the new ones (MAC, Zhang & Wei 2024).
         distance: nats a unit that far tokens are penalised by (Faster-GCG).
         race: whether candidates that do badly on the first examples drop out.
-        objective: candidates are compared by their mean ``loss``, or by their ``score`` and then their loss.
+        objective: candidates are compared by their mean ``loss``, or by their ``score`` (by the loss, too, where answers
+            are not label words, as AutoPrompt's code does).
         accept: ``better``: only what beats the current trigger is taken; ``always``: the best candidate is.
         among_answers: whether the gradient's loss is among the label words, or over the vocabulary.
         fresh: whether candidates race on other examples than the gradient was taken of.
@@ -215,6 +218,7 @@ class Gradient(Strategy):
         ranked = yield from race(drawn, self._batch(), rules, "start")
         first, *_ = yield from weighed(ranked, self._texts(), rules)
         chain.trigger, chain.prompt, chain.stale = first.trigger, first.prompt, 0
+        chain.measured = False
         yield from self._measure(chain)
 
     def _step(self, chain: _Chain) -> Play:
@@ -243,21 +247,21 @@ class Gradient(Strategy):
             best = ranked[0]
             if self.accept == "always":
                 best = next((each for each in ranked if each.trigger != chain.trigger), best)
+            current = next((each.cost for each in ranked if each.trigger == chain.trigger), math.inf)
+            slow = math.isfinite(current) and best.cost > current - SLOW * abs(current)
+            chain.stale = chain.stale + 1 if slow else 0
             if best.trigger != chain.trigger:
-                current = next((each.cost for each in ranked if each.trigger == chain.trigger), math.inf)
-                slow = best.cost > current - SLOW * abs(current) if math.isfinite(current) else False
-                chain.trigger, chain.prompt = best.trigger, best.prompt
-                chain.stale = chain.stale + 1 if slow else 0
-                yield from self._measure(chain)
-            else:
-                chain.stale += 1
+                chain.trigger, chain.prompt, chain.measured = best.trigger, best.prompt, False
+        if not chain.measured:
+            yield from self._measure(chain)
         if chain.stale >= self.patience:
             chain.trigger, chain.momentum = None, {}
 
     def _rules(self, chain: _Chain) -> Rules:
         bound = None if chain.beside else self.max_perplexity
         weight = 0.0 if chain.beside else self.fluency
-        return Rules(self.objective, self.race, chain.beside, weight, bound, self.judge)
+        objective = self.objective if chain.board.base.words else "loss"
+        return Rules(objective, self.race, chain.beside, weight, bound, self.judge)
 
     def _batch(self) -> tuple[Example, ...]:
         """Examples of train, of select where there are none, the targets in nearly the proportions of the whole."""
@@ -277,7 +281,9 @@ class Gradient(Strategy):
             tokens = board.rng.choice(np.flatnonzero(board.allowed[place[0]]), self.average)
             others = (chain.trigger.swapped(*place, int(token)) for token in tokens)
             prompts = [prompt for _, prompt in board.standing(others)] or prompts
-        questions = [asks_.Gradient(prompt, examples, self.among_answers) for prompt in prompts]
+        # in one order, so that the gradient of the same examples is asked for, and paid, once
+        ordered = tuple(sorted(examples, key=lambda each: each.id))
+        questions = [asks_.Gradient(prompt, ordered, self.among_answers) for prompt in prompts]
         answers = yield questions
         slopes = [each for each in answers if isinstance(each, Slope) and not each.problem]
         changes: dict[str, Estimates] = {}
@@ -360,12 +366,18 @@ class Gradient(Strategy):
         return sorted([*ranked, *more], key=lambda each: each.cost)
 
     def _measure(self, chain: _Chain) -> Play:
-        """Measure where the chain stands on select, and how it reads; no more than a third of all calls goes there."""
+        """Measure where the chain stands on select, and how it reads.
+
+        While it gets better at every step, no more than a third of all calls goes there; where it rests it is measured
+        in any case.
+        """
         assert chain.trigger is not None
         assert chain.prompt is not None
         select = self._setting.select
-        if chain.best is not None and 3 * (self._on_select + len(select)) > self._spent:
+        dear = 3 * (self._on_select + len(select)) > self._spent
+        if chain.best is not None and dear and not chain.stale:
             return
+        chain.measured = True
         beside = chain.beside
         (read,) = yield [Fluency(chain.prompt, self._texts(), judge=self.judge)]
         assert isinstance(read, Fluent)
