@@ -122,6 +122,27 @@ def test_what_breaks_the_policy_is_kept_beside(tmp_path: Path) -> None:
     assert document["candidate"]["perplexity"] == result.perplexities.get(result.candidate.key)
 
 
+def test_an_encoder_decoder_model_needs_a_judge_where_fluency_counts() -> None:
+    with pytest.raises(autoprompt.AutopromptError, match=r"nothing says how fluent.*\n.*judge"):
+        search("t5", Gradient(width=8, starts=4, max_perplexity=1e9), calls=400)
+    result = search("t5", Gradient(width=8, starts=4, fluency=0.01, judge="bundled:causal"), calls=500)
+    assert result.perplexities
+
+
+def test_several_slots_are_searched_at_once() -> None:
+    task = reviews()
+    slots = {"first": {"tokens": {"n": 2, "policy": "any"}}, "second": {"tokens": {"n": 2, "policy": "any"}}}
+    space = autoprompt.SearchSpace.from_dict(
+        {"template": "[[ first ]] : {{ text }} [[ second ]] . It was {{ answer }}", "slots": slots}
+    )
+    result = autoprompt.optimize(
+        task, model_of("bert"), 1500, space=space, strategy=Gradient(width=12, starts=4)
+    )
+    tried = [trial.choices for trial in result.trials if trial.note == "step"]
+    assert len({choices["first"] for choices in tried}) > 3
+    assert len({choices["second"] for choices in tried}) > 3
+
+
 def test_a_model_without_gradients_says_so_before_anything_is_paid() -> None:
     task = reviews()
     with pytest.raises(autoprompt.AutopromptError, match="gives no gradients"):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.asks import Answer, Ask, Fluency, Fluent, Score, Scored
+from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies.tokensearch.board import Trigger
 from autoprompt.task import Example
@@ -93,7 +94,7 @@ def within_bound(
     if rules.max_perplexity is None or not runners:
         return list(runners)
     answers = yield [Fluency(prompt, (text,), judge=rules.judge, note="bound") for _, prompt in runners]
-    read = [answer.perplexity for answer in answers if isinstance(answer, Fluent)]
+    read = _read(answers)
     found = [runner for runner, value in zip(runners, read, strict=True) if value <= rules.max_perplexity]
     if found:
         return found
@@ -108,11 +109,25 @@ def weighed(ranked: Sequence[Finisher], texts: tuple[Example, ...], rules: Rules
     best = list(ranked[:READ])
     answers = yield [Fluency(each.prompt, texts, judge=rules.judge) for each in best]
     found = []
-    for each, answer in zip(best, answers, strict=True):
-        assert isinstance(answer, Fluent)
-        surprise = math.log(answer.perplexity) if answer.perplexity > 0 else math.inf  # NaN: it could not say
+    for each, perplexity in zip(best, _read(answers), strict=True):
+        surprise = math.log(perplexity) if perplexity > 0 else math.inf  # NaN: of this one it could not say
         found.append(Finisher(each.cost + rules.fluency * surprise, each.trigger, each.prompt))
     return sorted(found, key=lambda each: each.cost)
+
+
+def _read(answers: Sequence[Answer]) -> list[float]:
+    """Perplexities; NaN where the model could not say.
+
+    Raises:
+        InputError: it could not say of any, so that it cannot count.
+    """
+    read = [answer for answer in answers if isinstance(answer, Fluent)]
+    if all(answer.problem for answer in read):
+        raise InputError(
+            f"gradient: fluency counts, but nothing says how fluent a trigger is: {read[0].problem}",
+            hint='give a causal model as judge, such as judge="bundled:causal", or leave max_perplexity and fluency out',
+        )
+    return [answer.perplexity for answer in read]
 
 
 def _cost(sums: NDArray[np.float64], rules: Rules) -> float:
