@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,10 +23,22 @@ class TokenPolicy:
         matching: a regular expression that a token's text, spaces off, must match in full; empty: no such
             restriction. It is how a script or a language is chosen.
         ban: words that are kept out, whatever their case, and whatever begins with them (``good``, ``goodness``).
+        scripts: writing systems (``LATIN``, ``CYRILLIC``, ``CJK``: see ``scripts_of``) that letters may be of; empty: all.
         answers: the label words; a token that is one of them, a form or a part of one tells the answer away.
     """
 
     preset: Preset = "readable"
     matching: str = ""
     ban: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+
+
+def scripts_of(texts: Iterable[str]) -> frozenset[str]:
+    """The writing systems of the letters in some texts, by the first word of their names in Unicode."""
+    return frozenset(_script(letter) for letter in set().union(*texts) if letter.isalpha())
+
+
+@functools.lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "UNKNOWN").split()[0]

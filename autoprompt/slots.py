@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import pydantic
@@ -114,9 +114,15 @@ class Tokens(_Spec):
         """Fewest and most tokens."""
         return self.shortest or self.n, self.longest or self.n
 
-    def rule(self, answers: Sequence[str]) -> TokenPolicy:
-        """What the tokens may be, the label words kept out."""
-        return TokenPolicy(self.policy, self.matching, tuple(self.ban), tuple(answers))
+    def rule(self, answers: Sequence[str], scripts: Iterable[str] = ()) -> TokenPolicy:
+        """What the tokens may be, the label words kept out.
+
+        Args:
+            answers: the label words.
+            scripts: the writing systems of the task; readable tokens are of no other, unless ``matching`` says so.
+        """
+        kept = tuple(sorted(scripts)) if self.policy == "readable" and not self.matching else ()
+        return TokenPolicy(self.policy, self.matching, tuple(self.ban), kept, tuple(answers))
 
 
 class Slot(_Spec):

@@ -22,7 +22,7 @@ from autoprompt.models.hf.gradient import InputTable
 from autoprompt.models.hf.slots import SlotFinder
 from autoprompt.models.hf.tokens import Tokens
 from autoprompt.models.hf.vocabulary import HuggingFaceVocabulary
-from autoprompt.policy import Preset, TokenPolicy
+from autoprompt.policy import Preset, TokenPolicy, scripts_of
 from autoprompt.prompt import Piece, Rendered
 from tests.models.families import TRAINED
 from tests.models.tiny import make_tokenizer, shared_model
@@ -211,6 +211,16 @@ def test_a_table_smaller_than_the_tokenizer() -> None:
     assert of.size == of.allowed(TokenPolicy("any")).shape[0] == len(known) - 20
     whole = vocabulary("words").allowed(TokenPolicy("any"))
     assert (of.allowed(TokenPolicy("any")) == whole[: of.size]).all()
+
+
+def test_scripts() -> None:
+    assert scripts_of(["été, ok?", "мир 1"]) == {"LATIN", "CYRILLIC"}
+    assert scripts_of(["12 ...", ""]) == frozenset()
+    of = vocabulary("pieces")
+    every = {of.text([each]) for each in chosen(of, TokenPolicy())}
+    latin = {of.text([each]) for each in chosen(of, TokenPolicy(scripts=("LATIN",)))}
+    assert latin == {word for word in every if scripts_of([word]) == {"LATIN"}}
+    assert latin < every
 
 
 def test_matching() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from autoprompt.asks import Answer, Ask, Fluency, Fluent, Score, Scored
 from autoprompt.errors import InputError
+from autoprompt.policy import TokenPolicy
 from autoprompt.strategies import Setting
 from autoprompt.strategies.tokensearch.board import Board, Trigger
 from autoprompt.strategies.tokensearch.generators import by_gradient, by_model, edits, merged, mixed
@@ -233,3 +234,19 @@ def test_a_policy_that_allows_nothing_is_explained() -> None:
         Board(
             Setting(make_space(TASK), TASK.seed_prompt, scored, TASK.train, TASK.select, rng, 9, Nothing())  # type: ignore[arg-type]
         )
+
+
+def test_readable_tokens_are_of_the_writing_systems_of_the_task() -> None:
+    seen: list[TokenPolicy] = []
+
+    class Noting(Words):
+        def allowed(self, policy: TokenPolicy) -> np.ndarray:
+            seen.append(policy)
+            return super().allowed(policy)
+
+    scored = World.drawn(0).answer(Score(TASK.seed_prompt, TASK.select))
+    rng = np.random.default_rng(0)
+    for tokens in ({}, {"policy": "ascii"}, {"matching": "[а-я]+"}):
+        space = make_space(TASK, **tokens)
+        Board(Setting(space, TASK.seed_prompt, scored, TASK.train, TASK.select, rng, 9, Noting()))  # type: ignore[arg-type]
+    assert [policy.scripts for policy in seen] == [("LATIN",), (), ()]

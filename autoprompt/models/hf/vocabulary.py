@@ -17,7 +17,7 @@ from autoprompt.models.hf.round_trip import RoundTrip
 from autoprompt.models.hf.slots import SlotFinder
 from autoprompt.models.hf.token_kinds import Leaks, beginning_with, is_ascii, is_single_letter
 from autoprompt.models.hf.tokens import Ids, Tokens
-from autoprompt.policy import Preset, TokenPolicy
+from autoprompt.policy import Preset, TokenPolicy, scripts_of
 from autoprompt.prompt import Rendered
 
 Mask = NDArray[np.bool_]
@@ -105,6 +105,8 @@ class HuggingFaceVocabulary:
         if policy.matching:
             pattern = self._compiled(policy.matching)
             ids = [each for each in ids if pattern.fullmatch(texts[each].strip())]
+        if policy.scripts:
+            ids = [each for each in ids if scripts_of([texts[each]]) <= set(policy.scripts)]
         if policy.ban:
             banned = self._banned(policy.ban)
             ids = [each for each in ids if not banned.search(texts[each].casefold())]

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.errors import InputError
-from autoprompt.policy import TokenPolicy
+from autoprompt.policy import TokenPolicy, scripts_of
 from autoprompt.prompt import Prompt
 from autoprompt.slots import Tokens
 from autoprompt.strategies import Setting
 from autoprompt.vocabulary import Vocabulary
 
+READ = 256
+"""Examples whose writing systems are looked at."""
 DRAWS = 64
 """Triggers drawn at a time when new ones are wanted, and how often in vain before a slot is given up."""
 
@@ -79,11 +81,12 @@ class Board:
         self.base, self._texts = _base(setting)
         self.specs: dict[str, Tokens] = {name: specs[name] for name in self.base.slots}
         answers = [word for words in self.base.words.values() for word in words]
+        scripts = _scripts(setting)
         self.allowed: dict[str, NDArray[np.bool_]] = {}
         for name, spec in self.specs.items():
-            rule = spec.rule(answers)
+            rule = spec.rule(answers, scripts)
             if free:
-                rule = TokenPolicy("any", "", rule.ban, rule.answers)
+                rule = TokenPolicy("any", ban=rule.ban, answers=rule.answers)
             self.allowed[name] = self.vocabulary.allowed(rule)
             if not self.allowed[name].any():
                 raise InputError(
@@ -186,6 +189,12 @@ class Board:
             name, place = places[at]
             trigger = trigger.swapped(name, place, int(self.rng.choice(np.flatnonzero(self.allowed[name]))))
         return trigger
+
+
+def _scripts(setting: Setting) -> frozenset[str]:
+    """The writing systems of the manual prompt and of (some) examples in it."""
+    examples = (setting.train or setting.select)[:READ]
+    return scripts_of(setting.seed_prompt.render(each.fields).text() for each in examples)
 
 
 def _base(setting: Setting) -> tuple[Prompt, dict[str, str]]:
