@@ -62,6 +62,7 @@ class _Chain:
         prompt: its prompt.
         stale: steps in a row without anything better.
         measured: whether it was measured on select where it stands.
+        lowest: the least cost since it started here.
         momentum: the running mean of the estimates.
         visited: all that was tried.
         best: the best on select so far: its merit, and the trigger.
@@ -73,6 +74,7 @@ class _Chain:
     prompt: Prompt | None = None
     stale: int = 0
     measured: bool = False
+    lowest: float = math.inf
     momentum: dict[str, Estimates] = field(default_factory=dict)
     visited: set[Trigger] = field(default_factory=set)
     best: tuple[tuple[float, float], Trigger] | None = None
@@ -129,7 +131,7 @@ class Gradient(Strategy):
     fresh: bool = False
     starts: int = 16
     patience: int = 4
-    beside: int = 5
+    beside: int = 10
     judge: str = ""
     max_perplexity: float | None = None
     fluency: float = 0.0
@@ -247,15 +249,17 @@ class Gradient(Strategy):
             best = ranked[0]
             if self.accept == "always":
                 best = next((each for each in ranked if each.trigger != chain.trigger), best)
-            current = next((each.cost for each in ranked if each.trigger == chain.trigger), math.inf)
-            slow = math.isfinite(current) and best.cost > current - SLOW * abs(current)
+            lowest = min(chain.lowest, next((e.cost for e in ranked if e.trigger == chain.trigger), math.inf))
+            slow = math.isfinite(lowest) and best.cost > lowest - SLOW * abs(lowest)
             chain.stale = chain.stale + 1 if slow else 0
+            chain.lowest = min(lowest, best.cost)
             if best.trigger != chain.trigger:
-                chain.trigger, chain.prompt, chain.measured = best.trigger, best.prompt, False
+                chain.trigger, chain.prompt = best.trigger, best.prompt
+                chain.measured = False
         if not chain.measured:
             yield from self._measure(chain)
         if chain.stale >= self.patience:
-            chain.trigger, chain.momentum = None, {}
+            chain.trigger, chain.momentum, chain.lowest = None, {}, math.inf
 
     def _rules(self, chain: _Chain) -> Rules:
         bound = None if chain.beside else self.max_perplexity
