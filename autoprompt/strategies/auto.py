@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 
 from autoprompt.asks import Answer, Ask
 from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategies.chain import Chain
+from autoprompt.strategies.gradient import Gradient
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
@@ -45,7 +47,14 @@ class Auto(Strategy):
 
     def begin(self, setting: Setting) -> None:
         """Choose, and start what was chosen."""
-        self._chosen, self._note = choose(setting.space.size(), len(setting.select), setting.calls)
+        size, calls = setting.space.size(), setting.calls
+        self._chosen, self._note = choose(size, len(setting.select), calls)
+        if setting.space.spec.token_slots and setting.vocabulary is not None:
+            if size <= 1 or calls is None:  # without a budget in calls the first stage would never end
+                self._chosen, self._note = Gradient(), "gradient: the space has token slots"
+            else:
+                self._chosen = Chain(strategies=(self._chosen, Gradient()))
+                self._note = f"half of the calls {self._note}; the rest gradient, for the token slots"
         self._chosen.begin(setting)
 
     def ask(self) -> Sequence[Ask]:

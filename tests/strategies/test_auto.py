@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from autoprompt.asks import Gradient
+from autoprompt.space import SearchSpace
 from autoprompt.strategies.auto import Auto, choose
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
 from autoprompt.testing import check_strategy, planted, run
+from tests.strategies.linear import World, make_task
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,25 @@ def test_hands_on_to_what_it_chose() -> None:
 
 def test_keeps_the_contract() -> None:
     check_strategy(Auto)
+
+
+@pytest.mark.parametrize(
+    ("wordings", "wanted"), [([], "gradient: "), (["Judge it.", "What is it?"], "half of the calls")]
+)
+def test_token_slots_are_searched_by_gradient(wordings: list[str], wanted: str) -> None:
+    task = make_task()
+    slots: dict[str, object] = {"trigger": {"tokens": {"n": 3}}}
+    if wordings:
+        slots["instruction"] = {"optional": wordings}
+    template = f"{'[[ instruction ]] ' if wordings else ''}{{{{ text }}}} [[ trigger ]] is {{{{ answer }}}}"
+    space = SearchSpace.from_dict({"template": template, "slots": slots}).bind(task, answer_at_end=True)
+    world, strategy = World.drawn(0), Auto()
+    world.play(strategy, task, space, calls=3_000)
+    assert strategy.note.startswith(wanted)
+    asked = [ask.prompt.text for ask in world.asked if isinstance(ask, Gradient)]
+    assert asked
+    if wordings:
+        assert {ask.prompt.choices["instruction"] for ask in world.asked if ask.prompt.choices} == {
+            "",
+            *wordings,
+        }
