@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -136,13 +136,10 @@ def _one(words: Sequence[str], rng: np.random.Generator) -> str:
 
 @dataclass(frozen=True)
 class Taught:
-    """A model that speaks the language. ``tokens``: of its words; ``right``: share of right answers in its last steps,
-    ties left out.
-    """
+    """A model that speaks the language. ``right``: share of right answers in its last steps, ties left out."""
 
     language: Language
     model: OpenModel
-    tokens: Mapping[str, int]
     right: float
     steps: int
 
@@ -156,8 +153,7 @@ def taught(kind: Kind, seed: int, size: Size = LARGE) -> Taught:
     """
     # not the model that others may have asked for: this one is changed
     subject = make_subject.__wrapped__(FAMILIES[kind], "planted", _SHAPE, seed)
-    words = Writer(subject.tokenizer).single
-    language = Language(words, size, seed)
+    language = Language(Writer(subject.tokenizer).single, size, seed)
     with torch.no_grad():
         _prepare(subject, language, torch.Generator().manual_seed(seed))
     right, steps = _teach(subject, language, np.random.default_rng(seed))
@@ -165,7 +161,7 @@ def taught(kind: Kind, seed: int, size: Size = LARGE) -> Taught:
         raise RuntimeError(f"{kind}, seed {seed}: {right:.0%} of its answers are right after {steps} steps")
     model = load_model((subject.model, subject.tokenizer))
     assert isinstance(model, OpenModel)
-    return Taught(language, model, dict(zip(words, _ids(subject, words), strict=True)), right, steps)
+    return Taught(language, model, right, steps)
 
 
 def _prepare(subject: Subject, language: Language, draw: torch.Generator) -> None:
@@ -173,16 +169,15 @@ def _prepare(subject: Subject, language: Language, draw: torch.Generator) -> Non
     verdict on one more, and a head lets words of one subject read each other's verdict.
     """
     S, width, model = language.size.subjects, _SHAPE.width, subject.model
-    verdict, found, says, start = S, S + 1, S + 2, S + 3  # axes of the embedding
+    verdict, found, asks, start = S, S + 1, S + 2, S + 3  # axes of the embedding
     table = model.get_input_embeddings().weight
     table.copy_(0.5 * width**-0.5 * torch.randn(table.shape, generator=draw))
     for number in range(S):
         for side, words in enumerate(language.sayings[number]):
             table[_ids(subject, words), number] += 1
             table[_ids(subject, words), verdict] += 2 * side - 1
-            table[_ids(subject, words), says] += 1
         table[_ids(subject, language.askers[number]), number] += 1
-    table[_ids(subject, language.answers), found] += torch.tensor([-1.0, 1.0])
+        table[_ids(subject, language.askers[number]), asks] += 1
     head, axes = slice(width // _SHAPE.heads), range(S)
     gain = 1.0
     match subject.kind:
@@ -200,9 +195,9 @@ def _prepare(subject: Subject, language: Language, draw: torch.Generator) -> Non
             parts = [layer.q.weight, layer.k.weight, layer.v.weight, layer.o.weight]
             table[subject.start, start] += 1  # the decoder's first token, which reads what asking words found
             across = model.decoder.block[0].layer[1].EncDecAttention
-            for part, axis in ((across.q.weight, start), (across.k.weight, says), (across.v.weight, found)):
+            for part, axis in ((across.q.weight, start), (across.k.weight, asks), (across.v.weight, found)):
                 part[head] = 0
-                part[0, axis] = {start: 0.5, says: -0.5, found: 1.0}[axis]
+                part[0, axis] = 0.5 if axis != found else 1.0
             across.o.weight[:, head] = 0
             across.o.weight[found, 0] = 2
     query, key, value, output = parts
@@ -330,9 +325,10 @@ def planted_task(
         )
     school, rng = taught(kind, seed, size), np.random.default_rng([seed, n])
     language, vocabulary = school.language, school.model.vocabulary
-    allowed = vocabulary.allowed(TokenPolicy(answers=language.answers))
-    about = [language.askers[each] for each in rng.permutation(size.subjects)[:n]]
-    trigger = " ".join(_one([word for word in words if allowed[school.tokens[word]]], rng) for words in about)
+    allowed = np.flatnonzero(vocabulary.allowed(TokenPolicy(answers=language.answers)))
+    readable = [vocabulary.text([int(token)]) for token in allowed]
+    about = [set(language.askers[each]) for each in rng.permutation(size.subjects)[:n]]
+    trigger = " ".join(_one([word for word in readable if word in words], rng) for words in about)
     chosen = _texts(school, kind, trigger, sum(rows), rng)
     labelled = [{"text": text, "label": label} for text, label in chosen]
     ends = np.cumsum((0, *rows))
@@ -348,7 +344,7 @@ def planted_task(
         "template": language.frame(kind, "{{ text }}", f"[[ {SLOT} ]]", "{{ answer }}"),
         "slots": {SLOT: {"tokens": {"n": n}}},
     }
-    others = [vocabulary.text(rng.choice(np.flatnonzero(allowed), n).tolist()) for _ in range(_OTHERS)]
+    others = [" ".join(_one(readable, rng) for _ in range(n)) for _ in range(_OTHERS)]
     empty, *drawn = (_accuracy(school, kind, other, chosen[-rows[2] :]) for other in ("", *others))
     return Planted(task, school.model, space, trigger, empty, tuple(drawn))
 
