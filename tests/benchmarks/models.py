@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -228,7 +229,11 @@ def _word_piece() -> Tokenizer:
     core.train_from_iterator(
         _corpus(), trainers.WordPieceTrainer(vocab_size=PIECES, special_tokens=special, show_progress=False)
     )
-    return core
+    # training numbers equal pieces anew in every process: in the order of their text they are the same everywhere
+    plain = json.loads(core.to_str())
+    pieces = [*special, *sorted(set(core.get_vocab()) - set(special))]
+    plain["model"]["vocab"] = {piece: number for number, piece in enumerate(pieces)}
+    return Tokenizer.from_str(json.dumps(plain))
 
 
 def _metaspace() -> Tokenizer:

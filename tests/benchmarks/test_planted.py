@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -71,6 +73,25 @@ def test_teaching_is_repeatable_and_leaves_global_chance_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert (one.steps, one.right) == (other.steps, other.right)
     assert one.model.fingerprint == other.model.fingerprint
+
+
+def test_a_masked_model_numbers_its_tokens_alike_in_every_process() -> None:
+    """Training WordPiece numbers equal words anew in each process; then the same arguments gave another task."""
+    vocabulary = planted("masked").model.vocabulary
+    allowed = np.flatnonzero(vocabulary.allowed(TokenPolicy("any", matching="[a-z]{4,}")))
+    words = [vocabulary.text([int(token)]) for token in allowed]
+    assert len(words) > 4000
+    assert words == sorted(words)
+
+
+def test_strategies_on_different_tasks_are_not_compared(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"lengths": (N,), "size": SMALL, "folder": tmp_path}
+    (cell,) = triggers.run(["causal"], ["random_search"], [0], 200, **asked)
+    other = dataclasses.replace(cell, strategy="gcg", random=cell.random + 0.01)
+    name = triggers._file("causal", "gcg", 0, N, 200, SMALL)
+    (tmp_path / name).write_text(json.dumps(dataclasses.asdict(other)), "utf-8")
+    with pytest.raises(ValueError, match="random_search and gcg were measured on different tasks"):
+        triggers.run(["causal"], ["random_search", "gcg"], [0], 200, **asked)
 
 
 def test_cells_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

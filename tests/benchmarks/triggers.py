@@ -130,7 +130,7 @@ def run(
     """
     cells: list[Cell] = []
     for kind, seed, n in itertools.product(kinds, seeds, lengths):
-        planted: Planted | None = None
+        planted, done = None, len(cells)
         for strategy in strategies:
             path = folder and folder / _file(kind, strategy, seed, n, budget, size)
             if path and path.exists():
@@ -142,7 +142,23 @@ def run(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, json.dumps(asdict(cells[-1]), indent=1) + "\n")
                 _tell(cells[-1])
+        _check_same_task(cells[done:], folder)
     return cells
+
+
+def _check_same_task(cells: Sequence[Cell], folder: Path | None) -> None:
+    """Refuse to compare strategies on different tasks, as where a folder was begun by another version.
+
+    Raises:
+        ValueError: the cells of a seed differ in what was planted, or in what nothing and random words score.
+    """
+    tasks: dict[tuple[str, float, float], list[str]] = {}
+    for cell in cells:
+        tasks.setdefault((cell.planted, cell.empty, cell.random), []).append(cell.strategy)
+    if len(tasks) > 1:
+        where = f"{cells[0].kind}, seed {cells[0].seed}, {cells[0].n} tokens"
+        apart = " and ".join(", ".join(names) for names in tasks.values())
+        raise ValueError(f"{folder}: {where}: {apart} were measured on different tasks; measure them anew")
 
 
 def _file(kind: Kind, strategy: str, seed: int, n: int, budget: int, size: Size) -> str:
