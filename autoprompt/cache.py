@@ -58,6 +58,13 @@ def question_key(fingerprint: str, request: Request, repeat: int = 0) -> str:
         [[piece.text, piece.is_field] for piece in rendered.after],
         repeat,
     ]
+    soft = [
+        [at, piece.rows.key]
+        for at, piece in enumerate((*rendered.before, *rendered.after))
+        if piece.rows is not None
+    ]
+    if soft:
+        content.append(soft)
     if isinstance(request, LabelRequest):
         content += [request.answers, request.relative]
     elif isinstance(request, RankRequest):

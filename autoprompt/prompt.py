@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ import jinja2.nodes
 import jinja2.sandbox
 
 from autoprompt.errors import LabelWordError, TemplateError, nearest
+from autoprompt.soft import SoftRows
 from autoprompt.template import (
     ANSWER_MARK,
     FIELD_END,
@@ -44,11 +46,15 @@ _PIECES = re.compile(f"{FIELD_START}(?P<field>.*?){FIELD_END}|{HOLE_START}(?P<sl
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of rendered text, from the example (it may be shortened) or of a token slot of that name."""
+    """A stretch of rendered text, from the example (it may be shortened) or of a token slot of that name.
+
+    ``rows``: what is read in place of the slot's tokens, as many as they are.
+    """
 
     text: str
     is_field: bool = False
     slot: str = ""
+    rows: SoftRows | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ class Rendered:
 
     before: tuple[Piece, ...]
     after: tuple[Piece, ...] = ()
+
+    @property
+    def soft(self) -> dict[str, SoftRows]:
+        """The slots that hold rows in place of tokens, with them."""
+        pieces = (*self.before, *self.after)
+        return {piece.slot: piece.rows for piece in pieces if piece.rows is not None}
 
     def text(self, answer: str = "") -> str:
         """The whole text with ``answer`` at the answer place."""
@@ -74,6 +86,8 @@ class Prompt:
         choices: how a search space made it (slot to choice); says where it came from, not what it is.
         slots: the texts of its token slots, where it has any; they stand in ``text``.
         frame: ``text`` with marks in their place.
+        soft: token slots that hold rows; a row is read in place of each token of the slot's text, which says no more
+            than where they stand.
     """
 
     text: str
@@ -81,6 +95,7 @@ class Prompt:
     choices: Mapping[str, Any] = field(default_factory=dict, compare=False)
     slots: Mapping[str, str] = field(default_factory=dict, compare=False)
     frame: str = field(default="", compare=False, repr=False)
+    soft: Mapping[str, SoftRows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse label words that would be scored as something else than is meant."""
@@ -108,7 +123,10 @@ class Prompt:
     def key(self) -> str:
         """Hash of the content: the same text and words have the same key wherever they came from."""
         words = sorted((label, list(words)) for label, words in self.words.items())
-        return hashlib.sha256(json.dumps([self.text, words]).encode()).hexdigest()[:32]
+        content: list[object] = [self.text, words]
+        if self.soft:
+            content += [self.frame, sorted((name, rows.key) for name, rows in self.soft.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
     def fields(self) -> set[str]:
         """Names of the data fields the template reads (``answer`` not among them)."""
@@ -147,20 +165,41 @@ class Prompt:
 
     def filled(self, values: Mapping[str, str]) -> Prompt:
         """The same prompt with other texts in some of its token slots."""
-        for name in values:
+        self._check_slots(values)
+        other = Prompt.of_frame(self.frame, {**self.slots, **values}, self.words, self.choices)
+        if not self.soft:
+            return other
+        kept = {name: rows for name, rows in self.soft.items() if name not in values}
+        return dataclasses.replace(other, soft=kept)
+
+    def softened(self, rows: Mapping[str, SoftRows]) -> Prompt:
+        """The same prompt with rows in place of the tokens of some of its token slots.
+
+        Raises:
+            TemplateError: there is no such slot.
+        """
+        self._check_slots(rows)
+        return dataclasses.replace(self, soft={**self.soft, **rows})
+
+    def hardened(self) -> Prompt:
+        """The same prompt with the tokens of its slots' texts in place of rows."""
+        return dataclasses.replace(self, soft={})
+
+    def _check_slots(self, names: Iterable[str]) -> None:
+        for name in names:
             if name not in self.slots:
                 raise TemplateError(
                     f"prompt: has no token slot {name!r}{nearest(name, self.slots)}; "
                     f"token slots: {', '.join(self.slots) or 'none'}"
                 )
-        return Prompt.of_frame(self.frame, {**self.slots, **values}, self.words, self.choices)
 
     def render(self, fields: Mapping[str, Any], *, with_slots: bool = False) -> Rendered:
         """Render for one example, keeping apart what came from its fields.
 
         Args:
             fields: the example's fields.
-            with_slots: whether token slots are pieces of their own that bear their names.
+            with_slots: whether token slots are pieces of their own that bear their names; those that hold rows are in
+                any case.
 
         Raises:
             TemplateError: a field is missing, or ``{{ answer }}`` does not stand exactly once.
@@ -168,8 +207,11 @@ class Prompt:
         # A search over tokens makes thousands of prompts of one frame: that alone is compiled.
         before, after = _render(self.frame or self.text, fields, framed=bool(self.frame))
         if self.frame and not with_slots:
-            before, after = (HOLE.sub(lambda hole: self.slots[hole[1]], part) for part in (before, after))
-        return Rendered(_pieces(before, self.slots), _pieces(after, self.slots))
+            before, after = (
+                HOLE.sub(lambda hole: hole[0] if hole[1] in self.soft else self.slots[hole[1]], part)
+                for part in (before, after)
+            )
+        return Rendered(*(_pieces(part, self.slots, self.soft) for part in (before, after)))
 
     def check(self, fields: set[str], *, answer_at_end: bool = False, where: str = "prompt") -> None:
         """Check the template against the fields a task has, before anything is run.
@@ -311,14 +353,14 @@ def _render(text: str, fields: Mapping[str, Any], *, framed: bool = False) -> tu
     return before, after
 
 
-def _pieces(text: str, slots: Mapping[str, str]) -> tuple[Piece, ...]:
+def _pieces(text: str, slots: Mapping[str, str], soft: Mapping[str, SoftRows]) -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     end = 0
     for match in _PIECES.finditer(text):
         if match.start() > end:
             pieces.append(Piece(text[end : match.start()]))
         if match["slot"]:
-            pieces.append(Piece(slots[match["slot"]], slot=match["slot"]))
+            pieces.append(Piece(slots[match["slot"]], slot=match["slot"], rows=soft.get(match["slot"])))
         elif match["field"]:
             pieces.append(Piece(match["field"], is_field=True))
         end = match.end()

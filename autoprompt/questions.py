@@ -30,7 +30,7 @@ from autoprompt.models import (
     answer,
 )
 from autoprompt.models.load import load_model
-from autoprompt.prompt import Rendered
+from autoprompt.prompt import Piece, Rendered
 from autoprompt.task import Task
 
 
@@ -168,8 +168,8 @@ def _gradient_question(task: Task, fingerprint: str, ask: Gradient) -> Question:
     )
     content = [
         [
-            [[piece.text, piece.is_field, piece.slot] for piece in each.rendered.before],
-            [[piece.text, piece.is_field, piece.slot] for piece in each.rendered.after],
+            [_spelled(piece) for piece in each.rendered.before],
+            [_spelled(piece) for piece in each.rendered.after],
             each.answers,
             each.right,
             each.among_answers,
@@ -178,6 +178,11 @@ def _gradient_question(task: Task, fingerprint: str, ask: Gradient) -> Question:
     ]
     key = hashlib.sha256(json.dumps([fingerprint, "gradient", content]).encode()).hexdigest()
     return Question(key, requests, calls=GRADIENT_CALLS * len(requests))
+
+
+def _spelled(piece: Piece) -> list[object]:
+    spelled: list[object] = [piece.text, piece.is_field, piece.slot]
+    return spelled if piece.rows is None else [*spelled, piece.rows.key]
 
 
 def _fluency_questions(judge: Model, ask: Fluency) -> list[Question]:

@@ -39,3 +39,7 @@ class Vocabulary(Protocol):
     def distances(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """[L, V] Euclidean distances between the input embeddings of these tokens and of all."""
         ...
+
+    def rows(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """[L, D] what the model reads for these tokens."""
+        ...

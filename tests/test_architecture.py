@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "autoprompt"
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"budget", "metrics", "statistics", "policy", "template", "catalog", "probe", "word_sets"},
+    {"budget", "metrics", "statistics", "policy", "template", "catalog", "probe", "word_sets", "soft"},
     {"prompt"},
     {"specfile", "vocabulary", "importers"},
     {"example"},

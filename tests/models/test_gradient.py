@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from autoprompt.errors import InputError, LabelWordError, MissingCapability, ModelError, TemplateError
 from autoprompt.models import GradientRequest, LabelReply, LabelRequest
-from autoprompt.models.hf.gradient import Gradients, InputTable
+from autoprompt.models.hf.gradient import Gradients
+from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.loading import load_pair
 from autoprompt.models.hf.scoring import HuggingFaceModel
 from autoprompt.models.hf.settings import Settings
@@ -234,8 +235,8 @@ def test_finite_differences(architecture: str) -> None:
     gradient = gradients.reply(requests, 1024).slots["words"].gradient
     run, found = gradients._run, []
     for size in (3e-3, -3e-3):
-        step = size * torch.tensor(gradient / np.linalg.norm(gradient)).double()
-        gradients._run = lambda batch, shifts, step=step: run(batch, shifts + step)  # type: ignore[misc]
+        step = size * gradients._table.scale * torch.tensor(gradient / np.linalg.norm(gradient)).double()
+        gradients._run = lambda batch, rows, step=step: run(batch, rows + step)  # type: ignore[misc]
         found.append(gradients.reply(requests, 1024).loss)
     assert (found[0] - found[1]) / 6e-3 == pytest.approx(np.linalg.norm(gradient), rel=2e-3)
 
@@ -388,6 +389,6 @@ def test_models_that_cannot() -> None:
     twice.transformer.wte.forward = lambda ids: forward(ids) ** 2
     with pytest.raises(MissingCapability, match="not the rows"):
         gradients_of((twice, tokenizer))
-    none, table = torch.zeros(1, dtype=torch.long), InputTable(model, "causal", name="tiny")
-    with pytest.raises(MissingCapability, match="0 times"), table.shifted(none, none, torch.zeros(1, 32)):
+    table = InputTable(model, "causal", name="tiny")
+    with pytest.raises(MissingCapability, match="does not look"), table.spliced(torch.zeros(1, 32)):
         pass

@@ -200,26 +200,32 @@ def test_what_is_run_must_hold_the_slot_as_it_was_found() -> None:
             check_standing(one, other, "causal")
 
 
+SIZE = 100  # rows of a table
+
+
 def test_a_batch_runs_each_source_once() -> None:
     rows = ((0,), (0, 4))
     reads = (Read(0, 0, (4,)), Read(1, 0, (4, 5)))
     same = Encoded(rows, reads, 3, source=(7, 8, 9))
-    batch = batch_of([Slotted(same, (1,), (0,), False), Slotted(same, (1,), (1,), False)])
-    assert batch.sources == ((7, 8, 9),)
+    batch = batch_of([Slotted(same, (1,), (0,), False), Slotted(same, (1,), (1,), False)], SIZE)
+    assert batch.sources == ((7, SIZE, 9),)
     assert batch.rows == rows * 2
     assert batch.source_of == (0, 0, 0, 0)
-    assert batch.at == ((1,),)
     assert batch.places == ((0, 0), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1))
-    apart = batch_of([Slotted(same, (1,), (0,), False), Slotted(same, (2,), (0,), False)])
-    assert apart.sources == ((7, 8, 9), (7, 8, 9))
+    apart = batch_of([Slotted(same, (1,), (0,), False), Slotted(same, (2,), (0,), False)], SIZE)
+    assert apart.sources == ((7, SIZE, 9), (7, 8, SIZE))
     assert apart.source_of == (0, 0, 1, 1)
-    assert apart.at == ((1,), (2,))
 
 
 def test_a_batch_without_encoder_has_a_slot_in_every_row() -> None:
     several = Encoded(((5, 6, 7), (5, 6, 8)), (Read(0, 1, (7, 9)), Read(1, 1, (8, 9))), 4)
-    batch = batch_of([Slotted(several, (1,), (0,), False)])
+    batch = batch_of([Slotted(several, (0, 1), (0,), False), Slotted(several, (1,), first=4)], SIZE)
     assert batch.sources == ()
     assert batch.source_of == ()
-    assert batch.at == ((1,), (1,))
-    assert batch.places == ((0, 1), (0, 2), (1, 1), (1, 2))
+    assert batch.rows == (
+        (SIZE, SIZE + 1, 7),
+        (SIZE, SIZE + 1, 8),
+        (5, SIZE + 4, 7),
+        (5, SIZE + 4, 8),
+    )
+    assert batch.places == ((0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2))

@@ -18,7 +18,7 @@ from tokenizers import AddedToken
 
 from autoprompt.errors import InputError, MissingCapability, TemplateError, UnknownName
 from autoprompt.models import Kind, bundled
-from autoprompt.models.hf.gradient import InputTable
+from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.slots import SlotFinder
 from autoprompt.models.hf.tokens import Tokens
 from autoprompt.models.hf.vocabulary import HuggingFaceVocabulary

@@ -37,8 +37,9 @@ class CausalModel(HuggingFaceModel):
 
         def run(batch: Sequence[int]) -> list[str]:
             rows = [encoded[index].rows[0] for index in batch]
-            ids, mask = self._padded(rows, left=True)
-            texts = self._generator.texts(ids, mask, [requests[index] for index in batch], contexts=rows)
+            with self._spliced([encoded[index] for index in batch]) as placed:
+                ids, mask = self._padded([each.rows[0] for each in placed], left=True)
+                texts = self._generator.texts(ids, mask, [requests[index] for index in batch], contexts=rows)
             # The spaces that were cut off the text before the answer place are no part of the answer.
             gaps = (self._tokens.place(requests[index].rendered).gap for index in batch)
             return [text.removeprefix(gap) for text, gap in zip(texts, gaps, strict=True)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprompt.models.hf.tokens import Ids
+from autoprompt.soft import SoftRows
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Encoded:
         among: words to rank and their ids, for rank requests that name them.
         shortened: tokens cut from the example's fields.
         problem: why the request cannot be answered; empty if it can.
+        soft: rows that are read in place of some of its tokens.
+        soft_at: their places, in the source where there is one, else in every row.
     """
 
     rows: tuple[Ids, ...]
@@ -39,6 +43,19 @@ class Encoded:
     among: tuple[tuple[str, int], ...] | None = None
     shortened: int = 0
     problem: str = ""
+    soft: tuple[SoftRows, ...] = ()
+    soft_at: tuple[int, ...] = ()
+
+    def with_rows(self, at: Sequence[int], first: int) -> Encoded:
+        """The same with the ids ``first``, ``first + 1``, ... at some places (see ``InputTable.spliced``)."""
+        change = {place: first + number for number, place in enumerate(at)}
+
+        def changed(ids: Ids) -> Ids:
+            return tuple(change.get(place, token) for place, token in enumerate(ids))
+
+        if self.source:
+            return dataclasses.replace(self, source=changed(self.source))
+        return dataclasses.replace(self, rows=tuple(map(changed, self.rows)))
 
     @property
     def tokens(self) -> int:

@@ -21,6 +21,7 @@ from autoprompt.models import Floats, GradientReply, GradientRequest, Kind, Labe
 from autoprompt.models.hf.contexts import evaluating, fused
 from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.head import Head
+from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.side_by_side import Padded, decoder_logits, encoder_states, padded
 from autoprompt.models.hf.slots import Batch, SlotFinder, Slotted, batch_of, check_standing, shared_ids
 from autoprompt.models.hf.tokens import Ids, Tokens, fit
@@ -32,81 +33,8 @@ Encode = Callable[[Sequence[LabelRequest]], list[Encoded]]
 # layers, GPT-2 of 12).
 _FEWER = 2
 Run = Callable[[Batch, torch.Tensor], torch.Tensor]
-"""(a batch, shifts [L, D] of the slots' embeddings) to what the head reads at the batch's places, [n, .], which
-depends on the shifts."""
-
-
-class InputTable:
-    """The embedding table a model looks its slots' tokens up in.
-
-    Args:
-        model: the transformers model.
-        kind: how it reads; of an encoder-decoder model it is the encoder's table.
-        name: the model's name, for errors.
-    """
-
-    def __init__(self, model: Any, kind: Kind, *, name: str) -> None:
-        reader = model.get_encoder() if kind == "seq2seq" else model
-        module = reader.get_input_embeddings()
-        if not isinstance(module, torch.nn.Embedding):
-            raise MissingCapability(
-                f"model {name!r}: its input embeddings are no plain table ({type(module).__name__}), so there "
-                "is no gradient by them",
-                hint="load the model unquantized, or use a strategy that needs no gradients",
-            )
-        self._module = module
-        self._name = name
-        self._scale = self._measured_scale()
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """[V, D], the rows that are there, more than the tokenizer has ids for where the table is padded."""
-        return self._module.weight.detach()
-
-    def _measured_scale(self) -> float:
-        """What the module multiplies its rows by (Gemma 3 and BART may, inside the module)."""
-        with torch.inference_mode(False), torch.no_grad():
-            rows = self.weight[:64]
-            given = self._module(torch.arange(len(rows), device=rows.device)).cpu().double()
-            rows = rows.cpu().double()
-            scale = float((given * rows).sum() / (rows * rows).sum())
-            if not torch.allclose(given, scale * rows, rtol=2e-2, atol=1e-6):
-                raise MissingCapability(
-                    f"model {self._name!r}: its input embeddings are not the rows of its table",
-                    hint="use a strategy that needs no gradients",
-                )
-        return scale
-
-    @contextlib.contextmanager
-    def shifted(self, at: torch.Tensor, which: torch.Tensor, shifts: torch.Tensor) -> Iterator[None]:
-        """Add rows of ``shifts`` to the embeddings inside the block, where ids are looked up exactly once.
-
-        Args:
-            at: [M] places in the flattened ids.
-            which: [M] the row of ``shifts`` for each.
-            shifts: [L, D] in float32, added to rows of the table. As zeros they change no number; what
-                depends on them can be differentiated.
-        """
-        calls = 0
-
-        def shift(_: torch.nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-            nonlocal calls
-            calls += 1
-            # one row a place, cast there: over the rows of a batch gradients are then summed in float32
-            extra = (self._scale * shifts[which]).to(output.dtype)
-            return output.flatten(0, -2).index_add(0, at, extra).view_as(output)
-
-        handle = self._module.register_forward_hook(shift)
-        try:
-            yield
-        finally:
-            handle.remove()
-        if calls != 1:
-            raise MissingCapability(
-                f"model {self._name!r}: it looks its embeddings up {calls} times a text, not once, so there is no "
-                "gradient by them",
-                hint="use a strategy that needs no gradients",
-            )
+"""(a batch, rows [M, D] that stand in it) to what the head reads at the batch's places, [n, .], which depends on the
+rows."""
 
 
 class PaddedRun:
@@ -127,35 +55,27 @@ class PaddedRun:
         self._head = head
         self._options = {"use_cache": False} if kind == "causal" else {}
 
-    def __call__(self, batch: Batch, shifts: torch.Tensor) -> torch.Tensor:
-        """What the head reads at the places of a batch, [n, .], differentiable by ``shifts`` [L, D]."""
-        ids, mask = padded(batch.rows, self._pad, shifts.device)
+    def __call__(self, batch: Batch, given: torch.Tensor) -> torch.Tensor:
+        """What the head reads at the places of a batch, [n, .], differentiable by the rows ``given`` [M, D]."""
+        ids, mask = padded(batch.rows, self._pad, given.device)
         places = [row * ids.shape[1] + position for row, position in batch.places]
-        flat = torch.tensor(places, device=shifts.device)
+        flat = torch.tensor(places, device=given.device)
         if batch.sources:
-            return self._head.read(self._decoder(batch, (ids, mask), shifts), flat)
+            return self._head.read(self._decoder(batch, (ids, mask), given), flat)
 
         def forward() -> torch.Tensor:
             output = self._model(input_ids=ids, attention_mask=mask, return_dict=True, **self._options)
             return output.logits  # type: ignore[no-any-return]
 
-        with self._shifted(batch, ids.shape[1], shifts):
+        with self._table.spliced(given):
             return self._head.read(forward, flat)
 
-    def _decoder(self, batch: Batch, rows: Padded, shifts: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def _decoder(self, batch: Batch, rows: Padded, given: torch.Tensor) -> Callable[[], torch.Tensor]:
         """Run the encoder, once a source, and give back what runs the decoder on it."""
-        sources = padded(batch.sources, self._pad, shifts.device)
-        with self._shifted(batch, sources[0].shape[1], shifts):
+        sources = padded(batch.sources, self._pad, given.device)
+        with self._table.spliced(given):
             states = encoder_states(self._model, sources)
         return lambda: decoder_logits(self._model, states, sources[1], batch.source_of, rows)
-
-    def _shifted(
-        self, batch: Batch, width: int, shifts: torch.Tensor
-    ) -> contextlib.AbstractContextManager[None]:
-        at = torch.tensor(batch.at, device=shifts.device)  # [S or R, L]
-        starts = width * torch.arange(len(at), device=shifts.device)[:, None]
-        which = torch.arange(len(shifts), device=shifts.device).repeat(len(at))
-        return self._table.shifted((at + starts).flatten(), which, shifts)
 
 
 class Gradients:
@@ -213,16 +133,18 @@ class Gradients:
             LabelWordError: an answer cannot be scored.
             ModelError: the loss is no finite number.
         """
-        ids, slotted = self._slotted(requests)
+        ids, slotted = self.slotted(requests)
         weight = self._table.weight
-        size = sum(map(len, ids.values()))
         summed = []
-        with torch.inference_mode(False), torch.enable_grad(), _differentiable(self._model):
-            total = torch.zeros(size, weight.shape[1], device=weight.device)
-            for part in self._parts(slotted, batch_tokens // _FEWER):
+        with torch.inference_mode(False), torch.enable_grad(), differentiable(self._model):
+            # by the rows of the table: what the module makes of them it makes of every other row
+            standing = self._standing(requests[0].rendered, ids)
+            total = torch.zeros_like(standing)
+            for part in parts(slotted, batch_tokens // _FEWER, from_slots=self._from_slots):
                 shifts = torch.zeros_like(total, requires_grad=True)
-                batch = batch_of(part)
-                loss = losses(part, batch, self._head, self._run(batch, shifts)).sum()
+                batch = batch_of(part, len(weight))
+                read = self._run(batch, standing + self._table.scale * shifts)
+                loss = losses(part, batch, self._head, read).sum()
                 total += torch.autograd.grad(loss, shifts)[0]
                 summed.append(loss.detach())
         mean = math.fsum(torch.stack(summed).tolist()) / len(slotted)
@@ -255,25 +177,17 @@ class Gradients:
                 change[:, start : start + block] = some.cpu().numpy()
         return change
 
-    def _parts(self, slotted: Sequence[Slotted], bound: int) -> Iterator[list[Slotted]]:
-        """Requests sorted by length, as many together as keep within ``bound`` padded tokens that are led back
-        through; at least one.
-        """
+    def _standing(self, rendered: Rendered, ids: Mapping[str, Ids]) -> torch.Tensor:
+        """[L, D] in float32: what is read at the slots' places, slot after slot."""
+        soft = rendered.soft
+        return torch.cat(
+            [
+                self._table.embedded(each) if name not in soft else self._table.tensor(soft[name])
+                for name, each in ids.items()
+            ]
+        )
 
-        def width(each: Slotted) -> int:
-            return each.encoded.width - (min(each.at) if self._from_slots else 0)
-
-        part: list[Slotted] = []
-        rows = 0
-        for each in sorted(slotted, key=width):
-            rows += len(each.encoded.rows)
-            if part and rows * width(each) > bound:
-                yield part
-                part, rows = [], len(each.encoded.rows)
-            part.append(each)
-        yield part
-
-    def _slotted(self, requests: Sequence[GradientRequest]) -> tuple[Mapping[str, Ids], list[Slotted]]:
+    def slotted(self, requests: Sequence[GradientRequest]) -> tuple[Mapping[str, Ids], list[Slotted]]:
         """The ids of every slot, and the requests as ids."""
         if not requests:
             raise InputError("gradients: there are no requests")
@@ -307,6 +221,25 @@ class Gradients:
         if encoded.problem:
             raise LabelWordError(encoded.problem)
         return rendered, encoded
+
+
+def parts(slotted: Sequence[Slotted], bound: int, *, from_slots: bool) -> Iterator[list[Slotted]]:
+    """Requests sorted by length, as many together as keep within ``bound`` padded tokens that are led back
+    through; at least one. ``from_slots``: whether what stands before the slots is not led back through.
+    """
+
+    def width(each: Slotted) -> int:
+        return each.encoded.width - (min(each.at) if from_slots else 0)
+
+    part: list[Slotted] = []
+    rows = 0
+    for each in sorted(slotted, key=width):
+        rows += len(each.encoded.rows)
+        if part and rows * width(each) > bound:
+            yield part
+            part, rows = [], len(each.encoded.rows)
+        part.append(each)
+    yield part
 
 
 def losses(part: Sequence[Slotted], batch: Batch, head: Head, read: torch.Tensor) -> torch.Tensor:
@@ -364,7 +297,7 @@ def frozen(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _differentiable(model: Any) -> Iterator[None]:
+def differentiable(model: Any) -> Iterator[None]:
     """The model inside the block: weights frozen, no dropout, fewer and lighter steps."""
     with frozen(model), evaluating(model), fused(model):
         yield

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -38,12 +38,15 @@ from autoprompt.models import (
 from autoprompt.models.hf.answer_place import AnswerPlace
 from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.fluency import Fluency, SlotRows
-from autoprompt.models.hf.gradient import Gradients, InputTable, PaddedRun, Run
+from autoprompt.models.hf.gradient import Gradients, PaddedRun, Run
+from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.limits import longest_text, usable_pad
+from autoprompt.models.hf.ranking import failure, ranked
 from autoprompt.models.hf.reader import Line, Reader, Spot
 from autoprompt.models.hf.settings import Settings
 from autoprompt.models.hf.side_by_side import Padded, padded
 from autoprompt.models.hf.slots import SlotFinder
+from autoprompt.models.hf.soft import spliced, with_soft
 from autoprompt.models.hf.tokens import Ids, Tokens, fit, with_text
 from autoprompt.models.hf.tree_gradient import TreeRun
 from autoprompt.models.hf.vocabulary import HuggingFaceVocabulary
@@ -135,9 +138,14 @@ class HuggingFaceModel(abc.ABC):
         relative = [
             request.relative and each.at_one_place for request, each in zip(requests, encoded, strict=True)
         ]
-        scores = self._with_memory(lambda: self._scores(encoded, relative))
+
+        def work() -> list[list[float]]:
+            with self._spliced(encoded) as placed:
+                return self._scores(placed, relative)
+
+        scores = self._with_memory(work)
         return [
-            _failure(each.problem, values) or LabelReply(tuple(values), each.tokens, each.shortened)
+            failure(each.problem, values) or LabelReply(tuple(values), each.tokens, each.shortened)
             for each, values in zip(encoded, scores, strict=True)
         ]
 
@@ -147,7 +155,12 @@ class HuggingFaceModel(abc.ABC):
         Of ``among``, words that are no single token here are left out.
         """
         encoded = self._encoded(requests)
-        return self._with_memory(lambda: self._ranked(encoded))
+
+        def work() -> list[RankReply | Failure]:
+            with self._spliced(encoded) as placed:
+                return ranked(self._reader, self._tokens, placed)
+
+        return self._with_memory(work)
 
     def fluency(self, requests: Sequence[FluencyRequest]) -> list[FluencyReply | Failure]:
         """How likely the tokens of each text's slots are; see ``FluentModel``. One reply a request, in order."""
@@ -190,9 +203,15 @@ class HuggingFaceModel(abc.ABC):
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """The model's tokens; see ``OpenModel``."""
-        finder = SlotFinder(self._tokens, self.kind, name=self.name)
-        table = InputTable(self._model, self.kind, name=self.name)
-        return HuggingFaceVocabulary(self._tokens, finder, table, name=self.name)
+        return HuggingFaceVocabulary(self._tokens, self._finder, self._table, name=self.name)
+
+    @functools.cached_property
+    def _finder(self) -> SlotFinder:
+        return SlotFinder(self._tokens, self.kind, name=self.name)
+
+    @functools.cached_property
+    def _table(self) -> InputTable:
+        return InputTable(self._model, self.kind, name=self.name)
 
     @functools.cached_property
     def _gradients(self) -> Gradients:
@@ -200,7 +219,7 @@ class HuggingFaceModel(abc.ABC):
         model, reader = self._model, self._reader
         (probe,) = self._encode([LabelRequest(Rendered((Piece("a"),)), ("a",))])
         reader.learn((probe.source, probe.rows[0]))
-        table = InputTable(model, self.kind, name=self.name)
+        table = self._table
         as_tree = self.kind == "causal" and bool(reader.tree.able) and reader.use_tree
         run: Run = PaddedRun(model, table, kind=self.kind, pad=self._pad, head=reader.head)
         return Gradients(
@@ -245,8 +264,10 @@ class HuggingFaceModel(abc.ABC):
         if slotted:
             found.update(zip(slotted, self._fluency.encode(slotted), strict=True))
         new = [request for request in dict.fromkeys(requests) if request not in found]
-        for request, encoded in zip(new, self._encode(new), strict=True):
-            found[request] = self._shortened(request, encoded)
+        fitted = [
+            self._shortened(request, encoded) for request, encoded in zip(new, self._encode(new), strict=True)
+        ]
+        found.update(zip(new, with_soft(lambda: self._finder, self.kind, fitted), strict=True))
         for request in dict.fromkeys(requests):
             self._memory[request] = found[request]
             self._memory.move_to_end(request)
@@ -254,15 +275,19 @@ class HuggingFaceModel(abc.ABC):
             self._memory.popitem(last=False)
         return [found[request] for request in requests]
 
-    def _shortened(self, request: Request, encoded: Encoded) -> Encoded:
+    def _shortened(self, request: Request, encoded: Encoded) -> tuple[Rendered, Encoded]:
         if self.max_length is None or encoded.length <= self.max_length:
-            return encoded
+            return request.rendered, encoded
 
         def measure(rendered: Rendered) -> int:
             return self._encode([with_text(request, rendered)])[0].length
 
         rendered, cut = fit(request.rendered, self.max_length, measure, self._tokens)
-        return dataclasses.replace(self._encode([with_text(request, rendered)])[0], shortened=cut)
+        (encoded,) = self._encode([with_text(request, rendered)])
+        return rendered, dataclasses.replace(encoded, shortened=cut)
+
+    def _spliced(self, encoded: Sequence[Encoded]) -> contextlib.AbstractContextManager[list[Encoded]]:
+        return spliced(lambda: self._table, encoded)
 
     def _packed(self, encoded: Sequence[Encoded]) -> list[list[int]]:
         """Indices in batches; depends on the requests and the settings only."""
@@ -314,38 +339,6 @@ class HuggingFaceModel(abc.ABC):
         needed, rows = torch.unique(rows, return_inverse=True)
         return self._reader.head.log_probs(read[needed], rows, targets).tolist()
 
-    def _ranked(self, encoded: Sequence[Encoded]) -> list[RankReply | Failure]:
-        replies: list[RankReply | Failure] = [Failure(each.problem) for each in encoded]
-        asked: dict[Spot, list[int]] = {}
-        lines: dict[Line, int] = {}
-        for index, each in enumerate(encoded):
-            if not each.problem:
-                line = lines.setdefault((each.source, each.rows[0]), len(lines))
-                asked.setdefault((line, each.reads[0].start), []).append(index)
-        for spots, read in self._reader.read(list(lines), asked):
-            left = iter(spots)
-            for block in self._reader.head.logits(read):
-                norms = torch.logsumexp(block, dim=-1)
-                for logits, norm in zip(block, norms, strict=True):
-                    for index in asked[next(left)]:
-                        replies[index] = self._rank(encoded[index], logits, norm)
-        return replies
-
-    def _rank(self, encoded: Encoded, logits: torch.Tensor, norm: torch.Tensor) -> RankReply | Failure:
-        """Rank one target. ``logits``: [V] at the answer place; ``norm``: their log-sum-exp."""
-        if encoded.among is not None and not encoded.among:
-            return Failure("none of the words to rank among is a single token at this answer place")
-        target = encoded.reads[0].targets[0]
-        value = float(logits[target] - norm)
-        if encoded.among is None:
-            better = int((logits > logits[target]).sum())
-            top = self._tokens.text([int(logits.argmax())]).strip()
-        else:
-            some = logits[self._tensor([token for _, token in encoded.among])]
-            better = int((some > logits[target]).sum())
-            top = encoded.among[int(some.argmax())][0]
-        return _failure("", [value]) or RankReply(value, better + 1, top, encoded.tokens, encoded.shortened)
-
     def _completed(
         self, requests: Sequence[TextRequest], run: Callable[[Sequence[int]], list[str]]
     ) -> list[TextReply | Failure]:
@@ -376,11 +369,3 @@ class HuggingFaceModel(abc.ABC):
 
     def _padded(self, rows: Sequence[Ids], *, left: bool = False) -> Padded:
         return padded(rows, self._pad, self._device, left=left)
-
-
-def _failure(problem: str, values: Sequence[float]) -> Failure | None:
-    if problem:
-        return Failure(problem)
-    if not all(map(math.isfinite, values)):
-        return Failure("the model gave no finite number (NaN or infinite logits)")
-    return None

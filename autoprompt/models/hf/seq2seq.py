@@ -45,8 +45,9 @@ class Seq2SeqModel(HuggingFaceModel):
         encoded = self._encoded(requests)
 
         def run(batch: Sequence[int]) -> list[str]:
-            ids, mask = self._padded([encoded[index].source for index in batch])
-            return self._generator.texts(ids, mask, [requests[index] for index in batch], contexts=None)
+            with self._spliced([encoded[index] for index in batch]) as placed:
+                ids, mask = self._padded([each.source for each in placed])
+                return self._generator.texts(ids, mask, [requests[index] for index in batch], contexts=None)
 
         return self._with_memory(lambda: self._completed(requests, run))
 

@@ -44,30 +44,30 @@ class Slotted:
         at: [L] positions of the slots' tokens, slot after slot; in the source where there is one.
         right: the right answers.
         among_answers: whether their probability is among the answers.
+        first: number of the row that stands at the first of them; the others follow it.
     """
 
     encoded: Encoded
     at: tuple[int, ...]
-    right: tuple[int, ...]
-    among_answers: bool
+    right: tuple[int, ...] = ()
+    among_answers: bool = False
+    first: int = 0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is run together.
+    """What is run together. At the slots' places stand the ids of rows (see ``InputTable.spliced``).
 
     Attributes:
         rows: [R] what the (decoder) model reads.
         sources: [S] what the encoder of an encoder-decoder model reads, each once; else empty.
         source_of: [R] which source each row goes with; empty without sources.
-        at: [S or R][L] positions of the slots' tokens in every source, or in every row where there are none.
         places: [n] (row, position) where logits are read.
     """
 
     rows: tuple[Ids, ...]
     sources: tuple[Ids, ...]
     source_of: tuple[int, ...]
-    at: tuple[tuple[int, ...], ...]
     places: tuple[tuple[int, int], ...]
 
 
@@ -283,27 +283,26 @@ def check_standing(text: SlottedText, encoded: Encoded, kind: Kind) -> None:
             )
 
 
-def batch_of(part: Sequence[Slotted]) -> Batch:
-    """The rows of some requests, their sources each once, and every place in them that is read."""
+def batch_of(part: Sequence[Slotted], size: int) -> Batch:
+    """The rows of some requests, their sources each once, and every place in them that is read.
+
+    Args:
+        part: the requests.
+        size: V, rows of the embedding table: from there on ids are of rows that are spliced in.
+    """
     rows: list[Ids] = []
-    at: list[tuple[int, ...]] = []
     source_of: list[int] = []
     places: list[tuple[int, int]] = []
-    sources: dict[tuple[Ids, tuple[int, ...]], int] = {}
+    sources: dict[Ids, int] = {}
     for each in part:
-        encoded = each.encoded
+        encoded = each.encoded.with_rows(each.at, size + each.first)
         for read in dict.fromkeys(place for place, _ in _reads(encoded)):
             places.append((len(rows) + read[0], read[1]))
         rows += encoded.rows
         if encoded.source:
-            number = sources.setdefault((encoded.source, each.at), len(sources))
+            number = sources.setdefault(encoded.source, len(sources))
             source_of += [number] * len(encoded.rows)
-        else:
-            at += [each.at] * len(encoded.rows)
-    at += [each for _, each in sources]
-    return Batch(
-        tuple(rows), tuple(source for source, _ in sources), tuple(source_of), tuple(at), tuple(places)
-    )
+    return Batch(tuple(rows), tuple(sources), tuple(source_of), tuple(places))
 
 
 def _regions(pieces: Sequence[Piece], start: int) -> dict[str, Span]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from autoprompt.models.hf.attention import KeysValues, Run, tree_attention
-from autoprompt.models.hf.gradient import InputTable
+from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.layout import Layouts
 from autoprompt.models.hf.slots import Batch
 from autoprompt.models.hf.tokens import Ids
@@ -37,14 +37,13 @@ class TreeRun:
         size = sum(parameter.nbytes for parameter in model.parameters())
         self._beginnings = _Beginnings(size // 2)
 
-    def __call__(self, batch: Batch, shifts: torch.Tensor) -> torch.Tensor:
-        """What the head reads at the places of a batch, [n, D], differentiable by ``shifts`` [L, D]."""
+    def __call__(self, batch: Batch, given: torch.Tensor) -> torch.Tensor:
+        """What the head reads at the places of a batch, [n, D], differentiable by the rows ``given`` [M, D]."""
         size = len(self._table.weight)
-        marked = _marked(batch, size)
-        distinct = list(dict.fromkeys(marked))
+        distinct = list(dict.fromkeys(batch.rows))
         number = {row: at for at, row in enumerate(distinct)}
         trie = _parted(share(distinct), size)
-        spots = [trie.locate(number[marked[row]], position) for row, position in batch.places]
+        spots = [trie.locate(number[batch.rows[row]], position) for row, position in batch.places]
         after = _after(trie, size)
         run = Run(causal=True)
         new = self._beginnings.recall(
@@ -52,18 +51,14 @@ class TreeRun:
         )
         parts = [new] if new else []
         parts.append([node for node, is_after in enumerate(after) if is_after])
-        layouts = Layouts(trie, parts, spots, causal=True, device=shifts.device)
+        layouts = Layouts(trie, parts, spots, causal=True, device=given.device)
         with tree_attention(self._model):
             if new:
                 with torch.no_grad():
                     self._runner.states(run, layouts.make(0))
                 self._beginnings.remember(run, trie, new)
             last = layouts.make(len(parts) - 1)
-            slots = last.ids[0] - size
-            at = torch.nonzero(slots >= 0).flatten()
-            which = slots[at]
-            last.ids[0, at] = torch.tensor(_ids(batch), device=shifts.device)[which]
-            with self._table.shifted(at, which, shifts):
+            with self._table.spliced(given):
                 states = self._runner.states(run, last)
         order = torch.tensor([last.places[spot] for spot in spots], device=states.device)
         return states[order]
@@ -115,24 +110,8 @@ def _spelled(trie: Trie, node: int) -> _Key:
     return ids, len(trie.nodes[node].ids)
 
 
-def _ids(batch: Batch) -> list[int]:
-    """[L] the tokens of the slots, the same in every row."""
-    return [batch.rows[0][position] for position in batch.at[0]]
-
-
-def _marked(batch: Batch, size: int) -> list[Ids]:
-    """The rows, the tokens of the slots under ids of their own behind the vocabulary: shared with no other text."""
-    found = []
-    for row, at in zip(batch.rows, batch.at, strict=True):
-        ids = list(row)
-        for number, position in enumerate(at):
-            ids[position] = size + number
-        found.append(tuple(ids))
-    return found
-
-
 def _after(trie: Trie, size: int) -> Sequence[bool]:
-    """[nodes] whether a node holds a slot's token or comes after one."""
+    """[nodes] whether a node holds a row that is spliced in, or comes after one."""
     found: list[bool] = []
     for node in trie.nodes:
         held = any(token >= size for token in node.ids)

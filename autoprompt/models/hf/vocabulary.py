@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from autoprompt.errors import InputError, UnknownName, nearest
-from autoprompt.models.hf.gradient import InputTable
+from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.round_trip import RoundTrip
 from autoprompt.models.hf.slots import SlotFinder
 from autoprompt.models.hf.token_kinds import Leaks, beginning_with, is_ascii, is_single_letter
@@ -97,6 +97,10 @@ class HuggingFaceVocabulary:
                 apart = torch.cdist(rows, some, compute_mode="donot_use_mm_for_euclid_dist")
                 out[:, start : start + block] = apart.cpu().numpy()
         return out
+
+    def rows(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """[L, D] what the model reads for these tokens: their rows, as its embedding module gives them."""
+        return self._table.embedded(ids).cpu().numpy()
 
     def _judged(self, policy: TokenPolicy) -> Mask:
         """[V] which tokens the policy lets through."""
