@@ -196,6 +196,11 @@ class _Run:
             (of_seed,) = final.scores([Score(task.seed_prompt, task.test)])
             (of_best,) = final.scores([Score(candidate, task.test)])
             test = Comparison.of(task, of_seed, of_best)
+        soft = study.best_soft()
+        soft_test = None
+        if soft is not None and status in FINISHED:
+            (of_soft,) = final.scores([Score(soft.prompt, task.test)])
+            soft_test = estimate_on(task, task.test, of_soft)
         result = Result(
             status=status,
             best=candidate if test is not None and test.shows_gain else task.seed_prompt,
@@ -215,6 +220,9 @@ class _Run:
             pareto=tuple(study.pareto()),
             perplexities=study.perplexities(),
             beside=study.best_beside(),
+            soft=None if soft is None else soft.prompt,
+            soft_select=_score(soft),
+            soft_test=soft_test,
             trials=tuple(study.trials),
             notes=(*task.notes, *self.notes, *notes_on(harness, final)),
             folder=study.folder,

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from autoprompt.policy import TokenPolicy
 from autoprompt.prompt import Prompt
+from autoprompt.soft import SoftRows, Training
 from autoprompt.task import Example
 
 GRADIENT_CALLS = 3
@@ -77,7 +79,37 @@ class Fluency:
     note: str = field(default="", compare=False)
 
 
-Ask = Score | Gradient | Fluency
+@dataclass(frozen=True)
+class Tune:
+    """Train the rows in the soft slots of ``prompt`` for some steps.
+
+    Tunes of one round that differ in prompt, batches and seed only are trained together.
+
+    Attributes:
+        prompt: a prompt with soft slots; training starts at their rows, or goes on from ``state``.
+        batches: a batch of examples a step; the loss is its mean.
+        training: how.
+        done: steps that were made before.
+        state: what the ``Tuned`` before this gave.
+        policies: slot to the tokens it may become, for methods that end in tokens.
+        note: a word for the log.
+    """
+
+    prompt: Prompt
+    batches: tuple[tuple[Example, ...], ...]
+    training: Training
+    done: int = 0
+    state: bytes = b""
+    policies: tuple[tuple[str, TokenPolicy], ...] = ()
+    note: str = field(default="", compare=False)
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """All examples that are read, as often as they are."""
+        return tuple(example for batch in self.batches for example in batch)
+
+
+Ask = Score | Gradient | Fluency | Tune
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +212,26 @@ class Fluent:
     problem: str = ""
 
 
-Answer = Scored | Slope | Fluent
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """The answer to a ``Tune``.
+
+    Attributes:
+        rows: slot name to its rows after the last step; empty where the model failed.
+        ids: slot name to the tokens they stand for, for methods that end in tokens.
+        losses: of every step, in nats, before it was made.
+        state: what training goes on from.
+        problem: why there is no answer; empty where there is one.
+    """
+
+    rows: Mapping[str, SoftRows]
+    ids: Mapping[str, tuple[int, ...]]
+    losses: tuple[float, ...]
+    state: bytes
+    problem: str = ""
+
+
+Answer = Scored | Slope | Fluent | Tuned
 
 
 def scored_pairs(asks: Sequence[Ask], answers: Sequence[Answer]) -> list[tuple[Score, Scored]]:

@@ -34,15 +34,18 @@ from autoprompt.models import (
     SlotFluency,
     SlotGradient,
     TextReply,
+    TuneReply,
 )
+from autoprompt.soft import SoftRows
 
-_Stored = LabelReply | RankReply | TextReply | FluencyReply | GradientReply
+_Stored = LabelReply | RankReply | TextReply | FluencyReply | GradientReply | TuneReply
 _REPLIES: dict[str, type[_Stored]] = {
     "label": LabelReply,
     "rank": RankReply,
     "text": TextReply,
     "fluency": FluencyReply,
     "gradient": GradientReply,
+    "tune": TuneReply,
 }
 _NAMES = {cls: name for name, cls in _REPLIES.items()}
 _LOOKUP = 500  # variables per SQL statement; SQLite's smallest compiled limit is 999
@@ -66,7 +69,7 @@ def question_key(fingerprint: str, request: Request, repeat: int = 0) -> str:
     if soft:
         content.append(soft)
     if isinstance(request, LabelRequest):
-        content += [request.answers, request.relative]
+        content += [request.answers, request.relative, *(["ended"] if request.ended else [])]
     elif isinstance(request, RankRequest):
         content += [request.target, request.among]
     elif isinstance(request, FluencyRequest):
@@ -200,6 +203,10 @@ def _values(reply: _Stored) -> Iterable[object]:
     if isinstance(reply, GradientReply):
         gradients = [[name, slot.ids, _packed(slot.gradient)] for name, slot in reply.slots.items()]
         return reply.loss, gradients, reply.tokens, reply.shortened
+    if isinstance(reply, TuneReply):
+        rows = [[name, _packed(each.values)] for name, each in reply.rows.items()]
+        state = base64.b64encode(reply.state).decode("ascii")
+        return rows, list(reply.ids.items()), reply.losses, state, reply.tokens, reply.shortened
     return (getattr(reply, item.name) for item in dataclasses.fields(reply))
 
 
@@ -217,6 +224,10 @@ def _load(text: str) -> Reply | None:
             }
         elif name == "gradient":
             values[1] = {slot: SlotGradient(tuple(ids), _unpacked(rows)) for slot, ids, rows in values[1]}
+        elif name == "tune":
+            values[0] = {slot: SoftRows(_unpacked(rows)) for slot, rows in values[0]}
+            values[1] = {slot: tuple(ids) for slot, ids in values[1]}
+            values[2:4] = tuple(values[2]), base64.b64decode(values[3])
         return _REPLIES[name](*values)
     except (ValueError, TypeError, KeyError, IndexError):
         return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprompt.asks import Floats
+from autoprompt.asks import Floats, Tune
 from autoprompt.errors import MissingCapability
 from autoprompt.metrics import METRICS
 from autoprompt.models import (
@@ -30,6 +30,7 @@ from autoprompt.models import (
     ScoringModel,
     TextReply,
     TextRequest,
+    TuneRequest,
 )
 from autoprompt.prompt import Prompt
 from autoprompt.task import Example, Task
@@ -88,6 +89,22 @@ def gradient_request(task: Task, prompt: Prompt, example: Example, *, among_answ
         f"task {task.name!r} asks for free text, which has no gradient here",
         hint="use a strategy that needs no gradients",
     )
+
+
+def tune_request(task: Task, ask: Tune) -> TuneRequest:
+    """The request to train the rows in a prompt's soft slots; free text is learnt with its end."""
+    texts: dict[Example, int] = {}
+    batches = tuple(
+        tuple(texts.setdefault(example, len(texts)) for example in batch) for batch in ask.batches
+    )
+    training = ask.training
+    requests = tuple(
+        GradientRequest(ask.prompt.render(example.fields), (example.target,), (0,), False, ended=True)
+        if task.kind == "generation"
+        else gradient_request(task, ask.prompt, example, among_answers=training.among_answers)
+        for example in texts
+    )
+    return TuneRequest(requests, batches, training, ask.done, ask.state, ask.policies)
 
 
 def content_free(example: Example) -> Example:

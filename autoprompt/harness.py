@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from autoprompt.asks import Answer, Ask, Score, Scored
+from autoprompt.asks import Answer, Ask, Score, Scored, Tune
 from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import TooManyFailures
@@ -33,6 +33,7 @@ from autoprompt.models import (
     RankReply,
     Reply,
     Request,
+    TuneRequest,
 )
 from autoprompt.prompt import Prompt
 from autoprompt.questions import Question, SlotAnswers, count_tokens, score_questions
@@ -186,7 +187,7 @@ class Harness:
         new: list[Question] = []
         requests: list[Request] = []
         for question in questions:
-            if not isinstance(question.request, (tuple, FluencyRequest)):
+            if not isinstance(question.request, (tuple, FluencyRequest, TuneRequest)):
                 new.append(question)
                 requests.append(question.request)
         known = self.cache.get([question.key for question in new])
@@ -214,24 +215,36 @@ class Harness:
         return set(known)
 
     def _run_slots(self, entries: Sequence[_Entry], known: set[str]) -> None:
-        """Get a reply for every new question about token slots, ask by ask."""
-        for entry in entries:
-            new = [question for question in entry.fresh.values() if question.key not in self._replies]
-            if isinstance(entry.ask, Score) or not new:
-                continue
-            stored = self.cache.get([question.key for question in new])
-            known.update(stored)
-            self._replies.update(stored)
-            waiting = [question for question in new if question.key not in stored]
-            if waiting and self.budget is not None and self.meter.out_of_time(self.budget):
-                self.exhausted = True
-                return
-            start = time.perf_counter()
-            replies = self._slots.replies(entry.ask, waiting)
-            seconds = time.perf_counter() - start
-            self.cache.put(replies, account=self.account, seconds=seconds)
-            self.meter.seconds += seconds
-            self._replies.update(replies)
+        """Get a reply for every new question about slots, ask by ask; trainings that follow each other together."""
+        slotted = [entry for entry in entries if not isinstance(entry.ask, Score)]
+        for trains, group in itertools.groupby(slotted, key=lambda entry: isinstance(entry.ask, Tune)):
+            some = list(group)
+            for part in [some] if trains else [[entry] for entry in some]:
+                if not self._run_together(part, known):
+                    return
+
+    def _run_together(self, entries: Sequence[_Entry], known: set[str]) -> bool:
+        """Get the replies for asks of one kind; False where the time is up."""
+        fresh = {key: question for entry in entries for key, question in entry.fresh.items()}
+        new = [question for key, question in fresh.items() if key not in self._replies]
+        if not new:
+            return True
+        ask = entries[0].ask
+        assert not isinstance(ask, Score)
+        stored = self.cache.get([question.key for question in new])
+        known.update(stored)
+        self._replies.update(stored)
+        waiting = [question for question in new if question.key not in stored]
+        if waiting and self.budget is not None and self.meter.out_of_time(self.budget):
+            self.exhausted = True
+            return False
+        start = time.perf_counter()
+        replies = self._slots.replies(ask, waiting) if waiting else {}
+        seconds = time.perf_counter() - start
+        self.cache.put(replies, account=self.account, seconds=seconds)
+        self.meter.seconds += seconds
+        self._replies.update(replies)
+        return True
 
     def _answers(
         self, batches: Sequence[Sequence[int]], requests: Sequence[Request]

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprompt.asks import GRADIENT_CALLS, Fluency, Fluent, Gradient, Score, Slope
+from autoprompt.asks import GRADIENT_CALLS, Fluency, Fluent, Gradient, Score, Slope, Tune, Tuned
 from autoprompt.cache import question_key
 from autoprompt.errors import LabelWordError, MissingCapability, TemplateError
-from autoprompt.grading import content_free, gradient_request, needs_calibration, request_for
+from autoprompt.grading import (
+    content_free,
+    gradient_request,
+    needs_calibration,
+    request_for,
+    tune_request,
+)
 from autoprompt.models import (
     Failure,
     FluencyReply,
@@ -27,11 +33,17 @@ from autoprompt.models import (
     OpenModel,
     Reply,
     Request,
+    TunableModel,
+    TuneReply,
+    TuneRequest,
     answer,
 )
 from autoprompt.models.load import load_model
 from autoprompt.prompt import Piece, Rendered
 from autoprompt.task import Task
+
+SlotAsk = Gradient | Fluency | Tune
+"""What is asked about a prompt's slots."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +52,15 @@ class Question:
 
     Attributes:
         key: hash of all that the answer depends on.
-        request: the request; for a gradient those of all examples, since their mean is asked for.
+        request: the request; for a gradient those of all examples, since their mean is asked for; for a training all
+            of it.
         blank: its content-free twin where scores are calibrated.
         calls: what it is charged as.
         judge: who is asked, where that is not the model that is prompted.
     """
 
     key: str
-    request: Request | tuple[GradientRequest, ...]
+    request: Request | tuple[GradientRequest, ...] | TuneRequest
     blank: Question | None = None
     calls: int = 1
     judge: Model | None = None
@@ -55,7 +68,7 @@ class Question:
     @property
     def weight(self) -> int:
         """How often a token counts that is read for it."""
-        return GRADIENT_CALLS if isinstance(self.request, tuple) else 1
+        return GRADIENT_CALLS if isinstance(self.request, (tuple, TuneRequest)) else 1
 
 
 def score_questions(task: Task, model: Model, fingerprint: str, ask: Score) -> list[Question]:
@@ -75,12 +88,19 @@ def count_tokens(model: Model, questions: Sequence[Question]) -> int:
     """Tokens that will be read, counted before they are: as many as the replies will say, each times its question's
     weight.
     """
-    plain = [each.request for each in questions if not isinstance(each.request, (tuple, FluencyRequest))]
+    plain = [
+        each.request
+        for each in questions
+        if not isinstance(each.request, (tuple, FluencyRequest, TuneRequest))
+    ]
     total = sum(model.count_tokens(plain))
     for question in questions:
         asked: list[Request] = []
         if isinstance(question.request, tuple):
             asked = [LabelRequest(each.rendered, each.answers) for each in question.request]
+        elif isinstance(question.request, TuneRequest):
+            texts = [LabelRequest(each.rendered, each.answers) for each in question.request.texts]
+            asked = [texts[index] for batch in question.request.batches for index in batch]
         elif isinstance(question.request, FluencyRequest) and question.calls:
             asked = [question.request]
         try:
@@ -104,20 +124,27 @@ class SlotAnswers:
         self._fingerprint = model.fingerprint
         self._judges: dict[str, Model] = {"": model}
 
-    def questions(self, ask: Gradient | Fluency) -> list[Question]:
-        """One question about all examples for a gradient, one an example for a fluency."""
+    def questions(self, ask: SlotAsk) -> list[Question]:
+        """One question about all examples for a gradient or a training, one an example for a fluency."""
+        if isinstance(ask, Tune):
+            return [_tune_question(self._task, self._fingerprint, ask)]
         if isinstance(ask, Gradient):
             return [_gradient_question(self._task, self._fingerprint, ask)]
         return _fluency_questions(self._judge(ask), ask)
 
-    def replies(self, ask: Gradient | Fluency, questions: Sequence[Question]) -> dict[str, Reply]:
-        """By key; a prompt the model cannot read is a failure, and the run goes on."""
+    def replies(self, ask: SlotAsk, questions: Sequence[Question]) -> dict[str, Reply]:
+        """By key; a prompt the model cannot read is a failure, and the run goes on. Trainings may be of several asks:
+        they run side by side.
+        """
+        if isinstance(ask, Tune):
+            asked = [each.request for each in questions if isinstance(each.request, TuneRequest)]
+            return dict(zip([each.key for each in questions], self._tunable().tune(asked), strict=True))
         if isinstance(ask, Fluency):
-            asked = [each.request for each in questions if isinstance(each.request, FluencyRequest)]
+            texts = [each.request for each in questions if isinstance(each.request, FluencyRequest)]
             try:
-                given = answer(self._judge(ask), asked)
+                given = answer(self._judge(ask), texts)
             except MissingCapability as error:  # not every strategy that asks depends on the answer
-                given = [Failure(f"{error.message} ({error.hint})")] * len(asked)
+                given = [Failure(f"{error.message} ({error.hint})")] * len(texts)
             return {each.key: reply for each, reply in zip(questions, given, strict=True)}
         model = self._open()
         replies: dict[str, Reply] = {}
@@ -129,11 +156,16 @@ class SlotAnswers:
                 replies[question.key] = Failure(str(error))
         return replies
 
-    def answer(self, ask: Gradient | Fluency, replies: Sequence[Reply]) -> Slope | Fluent:
+    def answer(self, ask: SlotAsk, replies: Sequence[Reply]) -> Slope | Fluent | Tuned:
         """What the strategy is told."""
         if isinstance(ask, Fluency):
             return _fluent(replies)
         (reply,) = replies
+        if isinstance(reply, TuneReply):
+            return Tuned(reply.rows, reply.ids, reply.losses, reply.state)
+        if isinstance(ask, Tune):
+            assert isinstance(reply, Failure)
+            return Tuned({}, {}, (), b"", reply.message)
         if isinstance(reply, Failure):
             return Slope(math.nan, {}, {}, reply.message)
         assert isinstance(reply, GradientReply)
@@ -151,6 +183,14 @@ class SlotAnswers:
             self._judges[ask.judge] = load_model(ask.judge)
         return self._judges[ask.judge]
 
+    def _tunable(self) -> TunableModel:
+        if not isinstance(self._model, TunableModel):
+            raise MissingCapability(
+                f"model {self._model.name!r} ({self._model.kind}) cannot train soft prompts",
+                hint="use a Hugging Face model, or a strategy that trains none",
+            )
+        return self._model
+
     def _open(self) -> OpenModel:
         if not isinstance(self._model, OpenModel):
             raise MissingCapability(
@@ -160,22 +200,40 @@ class SlotAnswers:
         return self._model
 
 
+def _tune_question(task: Task, fingerprint: str, ask: Tune) -> Question:
+    """One question about a whole stretch of steps."""
+    request = tune_request(task, ask)
+    content = [
+        [_content(each) for each in request.texts],
+        request.batches,
+        repr(request.training),
+        request.done,
+        hashlib.sha256(request.state).hexdigest(),
+        repr(request.policies),
+    ]
+    key = hashlib.sha256(json.dumps([fingerprint, "tune", content]).encode()).hexdigest()
+    return Question(key, request, calls=GRADIENT_CALLS * sum(map(len, request.batches)))
+
+
+def _content(each: GradientRequest) -> list[object]:
+    """All that the gradient of a text depends on."""
+    return [
+        [_spelled(piece) for piece in each.rendered.before],
+        [_spelled(piece) for piece in each.rendered.after],
+        each.answers,
+        each.right,
+        each.among_answers,
+        *(["ended"] if each.ended else []),
+    ]
+
+
 def _gradient_question(task: Task, fingerprint: str, ask: Gradient) -> Question:
     """One question about all examples."""
     requests = tuple(
         gradient_request(task, ask.prompt, example, among_answers=ask.among_answers)
         for example in ask.examples
     )
-    content = [
-        [
-            [_spelled(piece) for piece in each.rendered.before],
-            [_spelled(piece) for piece in each.rendered.after],
-            each.answers,
-            each.right,
-            each.among_answers,
-        ]
-        for each in requests
-    ]
+    content = [_content(each) for each in requests]
     key = hashlib.sha256(json.dumps([fingerprint, "gradient", content]).encode()).hexdigest()
     return Question(key, requests, calls=GRADIENT_CALLS * len(requests))
 

@@ -96,7 +96,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of ``optimize``. ``str(result)`` is a report of five lines, six where something is kept beside.
+    """The outcome of ``optimize``. ``str(result)`` is a report of five lines; one more for what is kept beside, and for a
+    soft prompt.
 
     Attributes:
         status: complete | budget | interrupted | failed.
@@ -113,6 +114,9 @@ class Result:
         pareto: trials that no other beats in score, tokens and, where it is known, perplexity.
         perplexities: how the token slots of prompts read, by the prompt's key.
         beside: the best of the prompts that break a rule of their space, such as its token policy; None: none tried.
+        soft: the best prompt with rows in place of tokens; None where none was trained.
+        soft_select: its score on select; NaN where there is none.
+        soft_test: the same on test, where that was touched.
         trials: all of them.
         header: the identity of the run: task, model, space, strategy, seed, budget, version.
         notes: what the user should know (duplicates across splits, shortened examples, missing answers).
@@ -134,9 +138,21 @@ class Result:
     pareto: tuple[Trial, ...] = ()
     perplexities: Mapping[str, float] = field(default_factory=dict, repr=False)
     beside: Trial | None = None
+    soft: Prompt | None = None
+    soft_select: float = math.nan
+    soft_test: Estimate | None = None
     trials: tuple[Trial, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     folder: Path | None = None
+
+    @property
+    def gap(self) -> float:
+        """What the way back to words costs: the soft prompt's score less the best one of text, on test where it was
+        touched, else on select; NaN where there is no soft prompt.
+        """
+        if self.soft_test is not None and self.test is not None:
+            return self.soft_test.value - self.test.best.value
+        return self.soft_select - self.best_select
 
     @property
     def verdict(self) -> str:
@@ -186,6 +202,12 @@ class Result:
                 f"\nbeside    select {100 * self.beside.score:.1f} where any token may stand: "
                 f"{_one_line(self.beside.prompt)}"
             )
+        if self.soft is not None:
+            test = f"test {_figures(self.soft_test)}, " if self.soft_test is not None else ""
+            lines += (
+                f"\nsoft      {test}select {100 * self.soft_select:.1f} with {_shapes(self.soft)}; discretisation gap "
+                f"{100 * self.gap:+.1f} points to the candidate in words"
+            )
         return lines
 
     def document(self) -> dict[str, Any]:
@@ -214,6 +236,7 @@ class Result:
             "beside": None
             if self.beside is None
             else self._described(self.beside.prompt, self.beside.score or 0.0),
+            "soft": self._described_soft(),
             "noise_floor": None if self.noise is None else _number(self.noise),
             "cost": {"search": dict(vars(self.spent)), "test": dict(vars(self.measured))},
             "pareto": [self._on_front(trial) for trial in self.pareto],
@@ -240,6 +263,21 @@ class Result:
             "choices": dict(prompt.choices),
             "select": _number(select),
             "perplexity": self._perplexity(prompt.key),
+        }
+
+    def _described_soft(self) -> dict[str, Any] | None:
+        if self.soft is None:
+            return None
+        return {
+            "prompt": self.soft.text,
+            "slots": {
+                name: {"text": self.soft.slots[name], "shape": list(rows.shape), "key": rows.key}
+                for name, rows in self.soft.soft.items()
+            },
+            "note": "rows are read in place of the slots' texts, which only say where they stand",
+            "select": _number(self.soft_select),
+            "test": None if self.soft_test is None else _plain(self.soft_test),
+            "discretisation_gap": _number(self.gap),
         }
 
     def _on_front(self, trial: Trial) -> dict[str, Any]:
@@ -274,6 +312,11 @@ class Result:
         ``.jinja``, ``.json``, ``.messages.json``). Returns the files written.
         """
         return write_prompt(path, self.document())
+
+
+def _shapes(prompt: Prompt) -> str:
+    parts = (f"{len(rows)} rows at {name}" for name, rows in prompt.soft.items())
+    return " and ".join(parts)
 
 
 def _figures(estimate: Estimate) -> str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprompt.errors import InputError
+from autoprompt.errors import InputError, UnknownName, nearest
 
 Matrix = NDArray[np.float32]
+Method = Literal[
+    "prompt", "residual", "mlp", "lstm", "pez", "langevin", "temperature", "entropy", "top_k", "straight"
+]
+"""How rows are parametrised in training; the later six end in tokens (``DISCRETE``)."""
+DISCRETE: tuple[Method, ...] = ("pez", "langevin", "temperature", "entropy", "top_k", "straight")
+Optimizer = Literal["adafactor", "adamw"]
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 class SoftRows:
@@ -68,3 +76,64 @@ class SoftRows:
     def __repr__(self) -> str:
         length, width = self.shape
         return f"SoftRows([{length}, {width}], {self.key[:8]})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How soft rows are trained. Rows count in units of r, the root mean square of the embeddings, so that one ``lr``
+    serves models of any scale (../shared/field/soft.md, 1.2).
+
+    Attributes:
+        steps: steps of the whole training, which schedules are over.
+        method: ``prompt`` (Lester et al. 2021), ``residual`` (P + MLP(P), Razdaibiedina et al. 2023), ``mlp`` and ``lstm``
+            (P-tuning, Liu et al. 2021; added to the start, so that the first step is at it), ``pez`` (Wen et al. 2023,
+            alg. 1), ``langevin`` (FluentPrompt, Shi et al. 2023), and weights on the simplex over tokens that become
+            one token by ``temperature``, ``entropy`` or ``top_k``, or are one in the forward pass (``straight``).
+        optimizer: ``adafactor`` (Shazeer & Stern 2018, without parameter scaling) or ``adamw`` (no decay).
+        lr: in units of r a step, about.
+        warmup: steps over which the rate rises.
+        schedule: what becomes of it after that.
+        clip: greatest norm of a prompt's gradient in units of 1/r; 0: none.
+        trust: greatest distance of a row from its start, in lengths of that; None: none.
+        pull: nats by which a row is pulled to its start, a squared length of that.
+        among_answers: whether the loss compares label words with each other, as scores do, or with the whole vocabulary.
+        hidden: width of the network of ``residual``, ``mlp`` and ``lstm``.
+        seed: of what is drawn in training.
+    """
+
+    steps: int
+    method: Method = "prompt"
+    optimizer: Optimizer = "adafactor"
+    lr: float = 0.5
+    warmup: int = 0
+    schedule: Schedule = "constant"
+    clip: float = 1.0
+    trust: float | None = None
+    pull: float = 0.0
+    among_answers: bool = True
+    hidden: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name, known in (("method", Method), ("optimizer", Optimizer), ("schedule", Schedule)):
+            value, names = getattr(self, name), get_args(known)
+            if value not in names:
+                raise UnknownName(
+                    f"training: no {name} {value!r}{nearest(str(value), names)}; it is one of {', '.join(names)}"
+                )
+        for name, least in (("steps", 1), ("warmup", 0), ("hidden", 1), ("clip", 0), ("pull", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"training: {name} must be at least {least} (got {getattr(self, name)!r})")
+        if not self.lr > 0 or (self.trust is not None and not self.trust > 0):
+            raise InputError(f"training: lr and trust must be above 0 (got {self.lr!r} and {self.trust!r})")
+        if self.method != "prompt" and (self.trust is not None or self.pull):
+            raise InputError(
+                f"training: trust and pull go with method prompt only (got {self.method!r})",
+                hint="leave them out, or train with method prompt",
+            )
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it ends in tokens."""
+        return self.method in DISCRETE

@@ -9,19 +9,19 @@ and what is already in the log is checked instead of written twice.
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TypedDict
+from typing import IO, Any, Literal
 
-from autoprompt.asks import Answer, Ask, Fluent, Score, Scored, Slope
+from autoprompt.asks import Answer, Ask, Score
 from autoprompt.errors import DataError, InputError, StudyMismatch
-from autoprompt.prompt import Prompt
 from autoprompt.task import Example
+from autoprompt.trial import Trial as Trial
+from autoprompt.trial import may_win, measured
+from autoprompt.trial import rank as rank
 
 Status = Literal["complete", "budget", "interrupted", "failed"]
 """complete: the strategy had no more questions. budget: it was spent. interrupted: stopped from outside, can
@@ -30,58 +30,6 @@ be resumed. failed: the model failed; no winner is declared."""
 HEADER, LOG, ANSWERS, LOCK = "study.json", "trials.jsonl", "answers.db", ".lock"
 DERIVED = frozenset(("metric", "select_size", "answer_read_as", "model_kind", "model_revision"))
 """What the header says beside the identity: it follows from the task and the model."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One prompt that was asked about: scored, or how its loss changes, or how likely its tokens are.
-
-    Attributes:
-        number: place in the log, from 0 (the seed prompt).
-        round: the round it was asked in.
-        text: the prompt.
-        words: label words.
-        choices: how the space made it.
-        key: hash of the prompt's content.
-        complete: whether it was scored on all select examples (only then may it win).
-        n: examples asked about.
-        missing: answers missing among them.
-        score: mean metric in [0, 1] over the answers that are there, None if none is.
-        loss: mean nats over them, or None.
-        tokens: mean tokens read per example.
-        calls: calls spent in the run after the trial's round.
-        note: why it was asked.
-        beside: it breaks a rule of its space and is kept beside the result, never as it.
-        perplexity: of the tokens in its token slots, where this line is about that.
-    """
-
-    number: int
-    round: int
-    text: str
-    words: Mapping[str, Sequence[str]]
-    choices: Mapping[str, Any]
-    key: str
-    complete: bool
-    n: int
-    missing: int
-    score: float | None
-    loss: float | None
-    tokens: float
-    calls: int
-    note: str = ""
-    beside: bool = False
-    perplexity: float | None = None
-
-    @property
-    def prompt(self) -> Prompt:
-        """The prompt, as it can be scored again."""
-        words = {label: tuple(words) for label, words in self.words.items()}
-        return Prompt(self.text, words, dict(self.choices))
-
-    @property
-    def sure(self) -> float | None:
-        """The score if every missing answer were wrong; what trials are ranked by (see ``Scored.sure``)."""
-        return None if self.score is None else self.score * (self.n - self.missing) / self.n
 
 
 class Study:
@@ -165,7 +113,9 @@ class Study:
                     calls=calls,
                     note=ask.note or type(ask).__name__.lower(),
                     beside=isinstance(ask, Score) and ask.beside,
-                    **_measured(answer),
+                    soft=ask.prompt.soft,
+                    asked=ask.prompt if ask.prompt.soft else None,
+                    **measured(answer),
                 )
             )
         if self._log is not None:
@@ -174,7 +124,7 @@ class Study:
         self._rounds += 1
 
     def _append(self, trial: Trial) -> None:
-        row = json.loads(json.dumps(asdict(trial)))
+        row = trial.row()
         known = trial.number < len(self._logged) and self._logged[trial.number] == row
         if known:
             self.replayed += 1
@@ -182,7 +132,7 @@ class Study:
             self._forget(trial.number)  # the model answered differently than it did before
         self.trials.append(trial)
         self._keys.add(trial.key)
-        if _may_win(trial) and (self._best is None or rank(trial) < rank(self._best)):
+        if may_win(trial) and (self._best is None or rank(trial) < rank(self._best)):
             self._best = trial
         if not known and self._log is not None:
             self._log.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -198,7 +148,7 @@ class Study:
         self._log = (self.folder / LOG).open("a", encoding="utf-8")
 
     def best(self) -> Trial | None:
-        """The best complete trial; None before there is one.
+        """The best complete trial of a prompt of text; None before there is one.
 
         Highest score that is sure, then fewest missing answers, lowest loss, fewest tokens, first asked.
         Missing answers count as wrong here and only here: means over different examples do not compare, and a
@@ -214,6 +164,11 @@ class Study:
         ]
         return min(beside, key=rank, default=None)
 
+    def best_soft(self) -> Trial | None:
+        """The best of the complete trials of prompts that hold rows; None where there is none."""
+        soft = [trial for trial in self.trials if trial.soft and trial.complete and trial.score is not None]
+        return min(soft, key=rank, default=None)
+
     def perplexities(self) -> dict[str, float]:
         """Key of a prompt to how its token slots read, where that was asked."""
         return {trial.key: trial.perplexity for trial in self.trials if trial.perplexity is not None}
@@ -225,7 +180,7 @@ class Study:
         perplexity = self.perplexities()
         front: list[Trial] = []
         seen: set[str] = set()
-        complete = [trial for trial in self.trials if _may_win(trial)]
+        complete = [trial for trial in self.trials if may_win(trial)]
         for trial in sorted(complete, key=lambda trial: (trial.tokens, rank(trial))):
             value = perplexity.get(trial.key, 0.0)
             beaten = any(
@@ -244,49 +199,11 @@ class Study:
                 file.close()
 
 
-class _Measured(TypedDict):
-    missing: int
-    score: float | None
-    loss: float | None
-    tokens: float
-    perplexity: float | None
-
-
-def _measured(answer: Answer) -> _Measured:
-    """What a trial says of an answer."""
-    loss = perplexity = math.nan
-    if isinstance(answer, Scored):
-        return _Measured(
-            missing=answer.missing,
-            score=_rounded(answer.score),
-            loss=_rounded(answer.loss),
-            tokens=round(answer.tokens, 2),
-            perplexity=None,
-        )
-    if isinstance(answer, Slope):
-        loss = answer.loss
-    elif isinstance(answer, Fluent):
-        perplexity = answer.perplexity
-    return _Measured(missing=0, score=None, loss=_rounded(loss), tokens=0.0, perplexity=_rounded(perplexity))
-
-
 def _same(examples: Sequence[Example], select: Sequence[Example]) -> bool:
     """Whether these are the select examples, in whatever order."""
     if len(examples) != len(select):
         return False
     return tuple(examples) == tuple(select) or Counter(examples) == Counter(select)
-
-
-def _may_win(trial: Trial) -> bool:
-    return trial.complete and trial.score is not None and not trial.beside
-
-
-def rank(trial: Trial) -> tuple[float, int, float, float, int]:
-    """Sort key, best first: score with missing answers as wrong, fewest missing, loss in nats, tokens, first asked."""
-    sure = -1.0 if trial.sure is None else round(trial.sure, 9)
-    # A loss is compared to 1e-4 nats: below that it depends on batch sizes and threads.
-    loss = float("inf") if trial.loss is None else round(trial.loss, 4)
-    return (-sure, trial.missing, loss, trial.tokens, trial.number)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -346,10 +263,6 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
 
 
 def _locked(path: Path) -> IO[str]:

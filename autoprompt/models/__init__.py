@@ -8,200 +8,78 @@ How open it is decides which protocol it meets; the check is ``isinstance``:
 - ``ScoringModel``: gives log-probabilities of given answers, and ranks over its vocabulary.
 - ``FluentModel``: says how likely the tokens of a prompt's slots are where they stand.
 - ``OpenModel``: shows its vocabulary, and gives gradients by the tokens of a prompt.
+- ``TunableModel``: trains rows that stand in place of tokens.
 - ``LabelSearchModel``: shows what it makes of the place where answers are read.
 """
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.errors import MissingCapability
+from autoprompt.models.requests import (
+    Failure as Failure,
+)
+from autoprompt.models.requests import (
+    Floats as Floats,
+)
+from autoprompt.models.requests import (
+    FluencyReply as FluencyReply,
+)
+from autoprompt.models.requests import (
+    FluencyRequest as FluencyRequest,
+)
+from autoprompt.models.requests import (
+    GradientReply as GradientReply,
+)
+from autoprompt.models.requests import (
+    GradientRequest as GradientRequest,
+)
+from autoprompt.models.requests import (
+    LabelReply as LabelReply,
+)
+from autoprompt.models.requests import (
+    LabelRequest as LabelRequest,
+)
+from autoprompt.models.requests import (
+    RankReply as RankReply,
+)
+from autoprompt.models.requests import (
+    RankRequest as RankRequest,
+)
+from autoprompt.models.requests import (
+    Reply as Reply,
+)
+from autoprompt.models.requests import (
+    Request as Request,
+)
+from autoprompt.models.requests import (
+    SlotFluency as SlotFluency,
+)
+from autoprompt.models.requests import (
+    SlotGradient as SlotGradient,
+)
+from autoprompt.models.requests import (
+    TextReply as TextReply,
+)
+from autoprompt.models.requests import (
+    TextRequest as TextRequest,
+)
+from autoprompt.models.requests import (
+    TuneReply as TuneReply,
+)
+from autoprompt.models.requests import (
+    TuneRequest as TuneRequest,
+)
 from autoprompt.prompt import Rendered
 from autoprompt.vocabulary import Vocabulary as Vocabulary
 
 Kind = Literal["masked", "causal", "seq2seq", "text"]
 """``text``: only completes (a function, a server without log-probabilities)."""
-Floats = NDArray[np.float64] | NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class LabelRequest:
-    """log P(answer | text) for each of C answers at the answer place.
-
-    Answers are bare words or phrases without surrounding spaces; the model applies its tokenizer's
-    leading-space rule: trailing spaces of the text before the answer place move to the front of the answer.
-
-    Attributes:
-        rendered: the text.
-        answers: C answers.
-        relative: only differences between the answers are asked for. All log-probabilities may then be off by
-            one constant, so that a model need not sum over its vocabulary where no answer has a second token.
-    """
-
-    rendered: Rendered
-    answers: tuple[str, ...]
-    relative: bool = False
-
-
-@dataclass(frozen=True)
-class RankRequest:
-    """Where does ``target`` stand among all single-token words at the answer place?
-
-    ``among`` restricts the ranking to these words (None: every entry of the vocabulary).
-    """
-
-    rendered: Rendered
-    target: str
-    among: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class TextRequest:
-    """Continue the text greedily, up to ``max_tokens`` new tokens or the first stop string (which is cut
-    off).
-    """
-
-    rendered: Rendered
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FluencyRequest:
-    """How likely is each token of the text's slots, given the rest of the text?
-
-    Causal models: given all that stands before it (chain rule, so that the sum is log P(slot | text before)).
-    Masked models: given all but itself (pseudo-likelihood, Salazar et al. 2020).
-
-    Attributes:
-        rendered: the text; some of its pieces bear the name of a slot.
-        likely: how many of the likeliest tokens are asked for at each position.
-    """
-
-    rendered: Rendered
-    likely: int = 0
-
-
-Request = LabelRequest | RankRequest | TextRequest | FluencyRequest
-
-
-@dataclass(frozen=True)
-class GradientRequest:
-    """How should the tokens of the slots change so that the right answers become likelier?
-
-    Attributes:
-        rendered: the text; some of its pieces bear the name of a slot.
-        answers: C answers, as in a ``LabelRequest``.
-        right: indices of the right ones; the loss is -log of their summed probability, in nats.
-        among_answers: whether that probability is among the answers (as scores are compared) or among the
-            whole vocabulary (AutoPrompt, Shin et al. 2020, section 2.2).
-    """
-
-    rendered: Rendered
-    answers: tuple[str, ...]
-    right: tuple[int, ...]
-    among_answers: bool = False
-
-
-@dataclass(frozen=True)
-class SlotGradient:
-    """``ids`` [L]: tokens of a slot; ``gradient`` [L, D]: of the mean loss, by their input embeddings, nats a unit."""
-
-    ids: tuple[int, ...]
-    gradient: Floats
-
-
-@dataclass(frozen=True)
-class GradientReply:
-    """``loss``: mean over the requests, in nats; ``slots`` by name; ``tokens``: read for all requests."""
-
-    loss: float
-    slots: Mapping[str, SlotGradient]
-    tokens: int
-    shortened: int = 0
-
-
-@dataclass(frozen=True)
-class LabelReply:
-    """``log_probs``: [C] nats. ``tokens``: read by the model. ``shortened``: tokens cut from the example's
-    fields.
-    """
-
-    log_probs: tuple[float, ...]
-    tokens: int
-    shortened: int = 0
-
-
-@dataclass(frozen=True)
-class RankReply:
-    """``log_prob`` of the target in nats, its ``rank`` (1 = first), and the ``top`` word."""
-
-    log_prob: float
-    rank: int
-    top: str
-    tokens: int
-    shortened: int = 0
-
-
-@dataclass(frozen=True)
-class TextReply:
-    """The completion, without the stop string."""
-
-    text: str
-    tokens: int
-    shortened: int = 0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """No answer for this request, and why. Never a score of zero."""
-
-    message: str
-
-
-@dataclass(frozen=True)
-class SlotFluency:
-    """How likely a slot's tokens are.
-
-    Attributes:
-        ids: [L] its tokens, in the model's own vocabulary.
-        log_probs: [L] of each, in nats.
-        likely: [L][K] the likeliest tokens at each position, the likeliest first.
-        likely_log_probs: [L][K] theirs, in nats.
-    """
-
-    ids: tuple[int, ...]
-    log_probs: tuple[float, ...]
-    likely: tuple[tuple[int, ...], ...] = ()
-    likely_log_probs: tuple[tuple[float, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class FluencyReply:
-    """The slots by name. ``tokens``: read by the model, over all runs of the text."""
-
-    slots: Mapping[str, SlotFluency]
-    tokens: int
-    shortened: int = 0
-
-    @property
-    def perplexity(self) -> float:
-        """exp(- mean log-probability) over all tokens of all slots: 1 where each was certain; NaN without any."""
-        values = [value for slot in self.slots.values() for value in slot.log_probs]
-        if not values:
-            return math.nan
-        mean = -math.fsum(values) / len(values)
-        return math.exp(mean) if mean < math.log(sys.float_info.max) else math.inf
-
-
-Reply = LabelReply | RankReply | TextReply | FluencyReply | GradientReply | Failure
 
 
 @runtime_checkable
@@ -320,6 +198,15 @@ class OpenModel(ScoringModel, Protocol):
         vocabulary: (e_new - e_old) . gradient up to a constant a row, which is left out (HotFlip, Ebrahimi et
         al. 2018, eq. 4; AutoPrompt eq. 2). ``block``: rows of the vocabulary at a time.
         """
+        ...
+
+
+@runtime_checkable
+class TunableModel(OpenModel, Protocol):
+    """Trains rows that stand in a prompt in place of tokens."""
+
+    def tune(self, requests: Sequence[TuneRequest]) -> list[TuneReply | Failure]:
+        """One reply a request, in order; those of equal length and like training run in one batch, each as if alone."""
         ...
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Gradient, Score, Scored, scored_pairs
+from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Gradient, Score, Scored, Tune, scored_pairs
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
@@ -89,6 +89,7 @@ class Chain(Strategy):
         for ask, answer in scored_pairs(asks, answers):
             if (
                 not ask.beside
+                and not ask.prompt.soft
                 and ask.examples == self._setting.select
                 and ask.repeat == 0
                 and comparable(answer) > comparable(self._best[1])
@@ -130,6 +131,8 @@ class Chain(Strategy):
         for ask in asks:
             new = _questions(ask) - self._asked
             cost = len(new) * (GRADIENT_CALLS if isinstance(ask, Gradient) else 1)
+            if isinstance(ask, Tune):  # a stretch of a training is no other's
+                new, cost = set(), 0 if ask in self._answers else GRADIENT_CALLS * len(ask.examples)
             if self._limit is not None and cost and self._spent + cost > self._limit:
                 self._ending = True
                 break

@@ -233,10 +233,10 @@ def test_finite_differences(architecture: str) -> None:
         for text in ("a slow dog", "the rain and the cat")
     ]
     gradient = gradients.reply(requests, 1024).slots["words"].gradient
-    run, found = gradients._run, []
+    run, found = gradients.run, []
     for size in (3e-3, -3e-3):
         step = size * gradients._table.scale * torch.tensor(gradient / np.linalg.norm(gradient)).double()
-        gradients._run = lambda batch, rows, step=step: run(batch, rows + step)  # type: ignore[misc]
+        gradients.run = lambda batch, rows, step=step: run(batch, rows + step)  # type: ignore[misc]
         found.append(gradients.reply(requests, 1024).loss)
     assert (found[0] - found[1]) / 6e-3 == pytest.approx(np.linalg.norm(gradient), rel=2e-3)
 
@@ -319,7 +319,7 @@ def test_weights_are_frozen_only_while_it_runs() -> None:
         seen.extend(each.requires_grad for each in model.parameters())
         raise ZeroDivisionError
 
-    gradients._run = failing
+    gradients.run = failing
     with pytest.raises(ZeroDivisionError):
         gradients.reply(asked("front", SINGLE), 1024)
     assert seen

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from autoprompt.errors import InputError
-from autoprompt.models import Failure, Kind, RankRequest, Request, TextReply, TextRequest
+from autoprompt.models import Failure, Kind, LabelRequest, RankRequest, Request, TextReply, TextRequest
 from autoprompt.models.hf.encoded import Encoded, common_start, share_rows
 from autoprompt.models.hf.endings import Endings
 from autoprompt.models.hf.generate import Generator
@@ -97,6 +97,8 @@ class CausalModel(HuggingFaceModel):
             problem = self._problem(request, place, answer, whole[start:])
             if problem:
                 return Encoded(((self._first(),),), (), 1, problem=problem)
+        if isinstance(request, LabelRequest) and request.ended:
+            wholes = [(*whole, self._end()) for whole in wholes]
         rows, reads = share_rows(wholes, start)
         return Encoded(rows, reads, max(map(len, rows), default=0), among=self._among(request, place))
 
@@ -121,6 +123,18 @@ class CausalModel(HuggingFaceModel):
             return None
         ids = self._words.ids(place, words)
         return tuple((word, token) for word, token in zip(words, ids, strict=True) if token is not None)
+
+    def _end(self) -> int:
+        """The id that ends a text."""
+        for candidate in (
+            self._parts.tokenizer.eos_token_id,
+            self._model.config.get_text_config().eos_token_id,
+        ):
+            if isinstance(candidate, int):
+                return candidate
+        raise InputError(
+            f"model {self.name!r}: neither tokenizer nor configuration names a token that ends a text"
+        )
 
     def _first(self) -> int:
         """The id a text starts from where it has no token to start from."""

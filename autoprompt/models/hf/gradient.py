@@ -116,8 +116,8 @@ class Gradients:
         self._max_length = max_length
         self._table = table
         self._head = head
-        self._run = run
-        self._from_slots = from_slots
+        self.run = run
+        self.from_slots = from_slots
         self._finder = SlotFinder(tokens, kind, name=name)
 
     def reply(self, requests: Sequence[GradientRequest], batch_tokens: int) -> GradientReply:
@@ -140,10 +140,10 @@ class Gradients:
             # by the rows of the table: what the module makes of them it makes of every other row
             standing = self._standing(requests[0].rendered, ids)
             total = torch.zeros_like(standing)
-            for part in parts(slotted, batch_tokens // _FEWER, from_slots=self._from_slots):
+            for part in parts(slotted, batch_tokens // _FEWER, from_slots=self.from_slots):
                 shifts = torch.zeros_like(total, requires_grad=True)
                 batch = batch_of(part, len(weight))
-                read = self._run(batch, standing + self._table.scale * shifts)
+                read = self.run(batch, standing + self._table.scale * shifts)
                 loss = losses(part, batch, self._head, read).sum()
                 total += torch.autograd.grad(loss, shifts)[0]
                 summed.append(loss.detach())
@@ -197,7 +197,9 @@ class Gradients:
                 raise InputError(
                     f"gradients: right answers are indices below {len(known)}, at least one (got {request.right})"
                 )
-        encoded = self._encode([LabelRequest(each.rendered, each.answers) for each in requests])
+        encoded = self._encode(
+            [LabelRequest(each.rendered, each.answers, ended=each.ended) for each in requests]
+        )
         fitted = [self._fitted(request, each) for request, each in zip(requests, encoded, strict=True)]
         found = self._finder.find([rendered for rendered, _ in fitted])
         ids = shared_ids(found)
@@ -205,14 +207,15 @@ class Gradients:
         for request, text, (_, each) in zip(requests, found, fitted, strict=True):
             check_standing(text, each, self._kind)
             at = tuple(place for name in ids for place in text.slots[name].at)
-            slotted.append(Slotted(each, at, tuple(dict.fromkeys(request.right)), request.among_answers))
+            right = tuple(dict.fromkeys(request.right))
+            slotted.append(Slotted(each, at, right, request.among_answers, ended=request.ended))
         return ids, slotted
 
     def _fitted(self, request: GradientRequest, encoded: Encoded) -> tuple[Rendered, Encoded]:
         """The text with its fields shortened until it fits, and that as ids."""
 
         def encode(rendered: Rendered) -> Encoded:
-            return self._encode([LabelRequest(rendered, request.answers)])[0]
+            return self._encode([LabelRequest(rendered, request.answers, ended=request.ended)])[0]
 
         rendered = request.rendered
         if self._max_length is not None and encoded.length > self._max_length:
@@ -243,7 +246,7 @@ def parts(slotted: Sequence[Slotted], bound: int, *, from_slots: bool) -> Iterat
 
 
 def losses(part: Sequence[Slotted], batch: Batch, head: Head, read: torch.Tensor) -> torch.Tensor:
-    """-log of the summed probability of the right answers, in nats.
+    """-log of the summed probability of the right answers, in nats; a token's where the request is ``ended``.
 
     Args:
         part: B requests.
@@ -274,7 +277,11 @@ def losses(part: Sequence[Slotted], batch: Batch, head: Head, read: torch.Tensor
     scores = values.new_zeros(len(part) * count).index_add(0, cells, values).view(len(part), count)
     compared = torch.tensor([each.among_answers for each in part], device=read.device)
     whole = torch.where(compared, _log_sum(scores, given), 0.0)  # the vocabulary sums to 1
-    return whole - _log_sum(scores, right)
+    found = whole - _log_sum(scores, right)
+    if not any(each.ended for each in part):
+        return found
+    lengths = [len(each.encoded.reads[each.right[0]].targets) if each.ended else 1 for each in part]
+    return found / torch.tensor(lengths, device=read.device)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ and gradients by tokens need no way of their own through a model.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -47,6 +48,11 @@ class InputTable:
     def weight(self) -> torch.Tensor:
         """[V, D], the rows that are there, more than the tokenizer has ids for where the table is padded."""
         return self._module.weight.detach()
+
+    @functools.cached_property
+    def unit(self) -> float:
+        """r, the root mean square of the embeddings as they are read."""
+        return abs(self.scale) * float(self.weight.float().square().mean().sqrt())
 
     def embedded(self, ids: Sequence[int]) -> torch.Tensor:
         """[L, D] in float32: what the model reads for these tokens, the module's scale in it."""

@@ -33,6 +33,8 @@ from autoprompt.models import (
     Request,
     TextReply,
     TextRequest,
+    TuneReply,
+    TuneRequest,
     Vocabulary,
 )
 from autoprompt.models.hf.answer_place import AnswerPlace
@@ -49,7 +51,9 @@ from autoprompt.models.hf.slots import SlotFinder
 from autoprompt.models.hf.soft import spliced, with_soft
 from autoprompt.models.hf.tokens import Ids, Tokens, fit, with_text
 from autoprompt.models.hf.tree_gradient import TreeRun
+from autoprompt.models.hf.tuning import Tuner
 from autoprompt.models.hf.vocabulary import HuggingFaceVocabulary
+from autoprompt.policy import TokenPolicy
 from autoprompt.prompt import Piece, Rendered
 
 _REMEMBERED = 8192  # requests whose ids are kept: count_tokens, batches and logprobs see the same ones
@@ -175,6 +179,20 @@ class HuggingFaceModel(abc.ABC):
     def first_order(self, gradient: Floats, *, block: int = 8192) -> NDArray[np.float32]:
         """[L, V] first-order change of the loss for each token of the vocabulary; see ``OpenModel``."""
         return self._gradients.first_order(gradient, block=block)
+
+    def tune(self, requests: Sequence[TuneRequest]) -> list[TuneReply | Failure]:
+        """Train the rows of soft slots; see ``TunableModel``. One reply a request, in order."""
+        tuner = self._tuner
+        return self._with_memory(lambda: tuner.replies(requests, self._reader.batch_tokens))
+
+    @functools.cached_property
+    def _tuner(self) -> Tuner:
+        gradients = self._gradients
+
+        def allowed(policy: TokenPolicy) -> torch.Tensor:
+            return torch.from_numpy(np.flatnonzero(self.vocabulary.allowed(policy)))
+
+        return Tuner(self._model, self._table, self._reader.head, gradients, allowed)
 
     @functools.cached_property
     def _fluency(self) -> Fluency:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from autoprompt.errors import InputError
-from autoprompt.models import Failure, Kind, RankRequest, Request, TextReply, TextRequest
+from autoprompt.models import Failure, Kind, LabelRequest, RankRequest, Request, TextReply, TextRequest
 from autoprompt.models.hf.encoded import Encoded, share_rows
 from autoprompt.models.hf.generate import Generator
 from autoprompt.models.hf.scoring import HuggingFaceModel, Parts
@@ -73,7 +73,10 @@ class Seq2SeqModel(HuggingFaceModel):
             problem = self._problem(request, answer, targets[answer][start - 1 :])
             if problem:
                 return Encoded(((self._start,),), (), len(source), source=source, problem=problem)
-        rows, reads = share_rows([(self._start, *targets[answer]) for answer in answers], start)
+        end: Ids = ()
+        if isinstance(request, LabelRequest) and request.ended:
+            end = (int(self._parts.tokenizer.eos_token_id or self._model.config.eos_token_id),)
+        rows, reads = share_rows([(self._start, *targets[answer], *end) for answer in answers], start)
         words = ranked_words(request)
         among = None
         if words is not None:

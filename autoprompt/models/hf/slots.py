@@ -45,6 +45,7 @@ class Slotted:
         right: the right answers.
         among_answers: whether their probability is among the answers.
         first: number of the row that stands at the first of them; the others follow it.
+        ended: whether the loss is a token's.
     """
 
     encoded: Encoded
@@ -52,6 +53,7 @@ class Slotted:
     right: tuple[int, ...] = ()
     among_answers: bool = False
     first: int = 0
+    ended: bool = False
 
 
 @dataclass(frozen=True)

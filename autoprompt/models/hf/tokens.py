@@ -204,7 +204,7 @@ def _cut(rendered: Rendered, ends: Sequence[Sequence[int]], cap: int) -> Rendere
 def with_text(request: Request, rendered: Rendered) -> Request:
     """The same request about another text."""
     if isinstance(request, LabelRequest):
-        return LabelRequest(rendered, request.answers)
+        return dataclasses.replace(request, rendered=rendered)
     if isinstance(request, RankRequest):
         return RankRequest(rendered, request.target, request.among)
     if isinstance(request, FluencyRequest):

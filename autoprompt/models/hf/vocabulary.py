@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from autoprompt.errors import InputError, UnknownName, nearest
 from autoprompt.models.hf.input_table import InputTable
+from autoprompt.models.hf.projection import ANGLES, nearness
 from autoprompt.models.hf.round_trip import RoundTrip
 from autoprompt.models.hf.slots import SlotFinder
 from autoprompt.models.hf.token_kinds import Leaks, beginning_with, is_ascii, is_single_letter
 from autoprompt.models.hf.tokens import Ids, Tokens
 from autoprompt.policy import Preset, TokenPolicy, scripts_of
 from autoprompt.prompt import Rendered
+from autoprompt.vocabulary import Metric
 
 Mask = NDArray[np.bool_]
 _KEPT = 64  # policies whose masks are remembered
@@ -101,6 +103,29 @@ class HuggingFaceVocabulary:
     def rows(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """[L, D] what the model reads for these tokens: their rows, as its embedding module gives them."""
         return self._table.embedded(ids).cpu().numpy()
+
+    @functools.cached_property
+    def unit(self) -> float:
+        """r, the root mean square of the embeddings as they are read."""
+        return self._table.unit
+
+    def nearest(
+        self, rows: NDArray[np.float32], allowed: Mask, count: int = 1, metric: Metric = "cosine"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The tokens nearest to rows [L, D]: ids and values [L, K]; see ``autoprompt.vocabulary.Vocabulary``.
+
+        Raises:
+            InputError: no such metric, or no token is allowed.
+        """
+        ids = np.flatnonzero(allowed)
+        if not len(ids):
+            raise InputError("nearest: no token is allowed")
+        with torch.inference_mode():
+            table = self._table.embedded(ids.tolist()).cpu()
+            near = nearness(torch.from_numpy(np.array(rows, np.float32)), table, metric)
+            values, places = torch.topk(near, min(count, len(ids)), dim=-1)
+        signed = values if metric in ANGLES else -values
+        return ids[places.numpy()], signed.numpy()
 
     def _judged(self, policy: TokenPolicy) -> Mask:
         """[V] which tokens the policy lets through."""

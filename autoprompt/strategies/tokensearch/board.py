@@ -13,6 +13,7 @@ from autoprompt.policy import TokenPolicy, scripts_of
 from autoprompt.prompt import Prompt
 from autoprompt.slots import Tokens
 from autoprompt.strategies import Setting
+from autoprompt.task import Example
 from autoprompt.vocabulary import Vocabulary
 
 READ = 256
@@ -58,12 +59,14 @@ class Board:
     Args:
         setting: the space, the examples, the model's vocabulary and the only source of chance.
         free: whether the slots' policies are set aside (``any`` in their place; bans stay).
+        common: only so many of the first tokens allowed are drawn, which in most vocabularies are the frequent ones; None:
+            all.
 
     Raises:
         InputError: there are no token slots, the model shows no vocabulary, or no token is allowed.
     """
 
-    def __init__(self, setting: Setting, *, free: bool = False) -> None:
+    def __init__(self, setting: Setting, *, free: bool = False, common: int | None = None) -> None:
         if setting.vocabulary is None:
             raise InputError(
                 "strategy: this model shows no tokens and gives no gradients",
@@ -78,15 +81,18 @@ class Board:
         self.vocabulary: Vocabulary = setting.vocabulary
         self.rng = setting.rng
         self._probes = (setting.train or setting.select)[:2]
-        self.base, self._texts = _base(setting)
+        self.base, self.texts = _base(setting)
         self.specs: dict[str, Tokens] = {name: specs[name] for name in self.base.slots}
         answers = [word for words in self.base.words.values() for word in words]
         scripts = _scripts(setting)
+        self._common = common
         self.allowed: dict[str, NDArray[np.bool_]] = {}
+        self.policies: dict[str, TokenPolicy] = {}
         for name, spec in self.specs.items():
             rule = spec.rule(answers, scripts)
             if free:
                 rule = TokenPolicy("any", ban=rule.ban, answers=rule.answers)
+            self.policies[name] = rule
             self.allowed[name] = self.vocabulary.allowed(rule)
             if not self.allowed[name].any():
                 raise InputError(
@@ -94,6 +100,11 @@ class Board:
                     + (f" and matching {rule.matching!r}" if rule.matching else ""),
                     hint="use policy: any, or a wider regular expression",
                 )
+
+    @property
+    def probe(self) -> Example:
+        """An example that slots are looked at in."""
+        return self._probes[0]
 
     def prompt(self, trigger: Trigger) -> Prompt:
         """The prompt that holds a trigger."""
@@ -157,7 +168,7 @@ class Board:
 
     def start(self) -> Trigger | None:
         """What the slots hold to begin with; None where a slot is empty or its text is no whole number of tokens."""
-        if not all(self._texts[name] for name in self.specs):
+        if not all(self.texts[name] for name in self.specs):
             return None
         (found,) = self.vocabulary.read([self.base.render(self._probes[0].fields, with_slots=True)])
         return None if found is None else Trigger.of({name: found[name] for name in self.specs})
@@ -177,9 +188,8 @@ class Board:
     def _random(self) -> Trigger:
         slots = {}
         for name, spec in self.specs.items():
-            slots[name] = [
-                int(token) for token in self.rng.choice(np.flatnonzero(self.allowed[name]), spec.n)
-            ]
+            ids = np.flatnonzero(self.allowed[name])[: self._common]
+            slots[name] = [int(token) for token in self.rng.choice(ids, spec.n)]
         return Trigger.of(slots)
 
     def shaken(self, trigger: Trigger) -> Trigger:

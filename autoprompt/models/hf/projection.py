@@ -1,0 +1,59 @@
+"""How near rows are to the embeddings of tokens, by five measures (../shared/field/soft.md, 4.1)."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+
+from autoprompt.errors import UnknownName, nearest
+from autoprompt.vocabulary import Metric
+
+ANGLES: tuple[Metric, ...] = ("cosine", "centred")
+"""Measures that are cosines; the others are distances."""
+_SPREAD = (
+    1e-3  # of the greatest variance of a direction: what is added to all of them before they are divided by
+)
+
+
+def nearness(rows: torch.Tensor, table: torch.Tensor, metric: Metric) -> torch.Tensor:
+    """[L, A] greater where a row is nearer to a token: a cosine, or a distance with its sign changed.
+
+    Args:
+        rows: [L, D].
+        table: [A, D] embeddings of the tokens.
+        metric: the measure.
+
+    Raises:
+        UnknownName: no such measure.
+    """
+    match metric:
+        case "cosine":
+            return _cosines(rows, table)
+        case "centred":  # tables lie to one side of the origin: all tokens are alike as seen from there
+            mean = table.mean(dim=0)
+            return _cosines(rows - mean, table - mean)
+        case "l2":
+            return -torch.cdist(rows, table)
+        case "norm":
+            length = table.norm(dim=-1).median()
+            return -torch.cdist(torch.nn.functional.normalize(rows, dim=-1) * length, table)
+        case "whitened":
+            return -_mahalanobis(rows, table)
+    names = get_args(Metric)
+    raise UnknownName(
+        f"metric: no metric {metric!r}{nearest(str(metric), names)}; metrics: {', '.join(names)}"
+    )
+
+
+def _cosines(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(rows, dim=-1) @ torch.nn.functional.normalize(table, dim=-1).T
+
+
+def _mahalanobis(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """[L, A] distances by the table's covariance."""
+    centred = table - table.mean(dim=0)
+    covariance = centred.T @ centred / max(1, len(table) - 1)
+    values, directions = torch.linalg.eigh(covariance)
+    scale = (values.clamp_min(0) + _SPREAD * values.max()).rsqrt()
+    return torch.cdist(rows @ directions * scale, table @ directions * scale)

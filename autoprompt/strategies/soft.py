@@ -1,0 +1,380 @@
+"""Soft: train rows in place of the tokens of a space's token slots, then say what is left of them in words.
+
+Several trainings run side by side, each on batches of its own. After every few steps their rows are measured on select,
+and the best iterate is kept, since the last one often is not (../shared/field/soft.md, 1.3). At the end the best
+rows are put back into words by their nearest tokens, so that the result says what the way back costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Score, Scored, Tune, Tuned
+from autoprompt.errors import InputError, UnknownName, nearest
+from autoprompt.prompt import Prompt
+from autoprompt.soft import Method, Optimizer, Schedule, SoftRows, Training
+from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategies.racing import stratified_order
+from autoprompt.strategies.tokensearch.board import Board, Trigger
+from autoprompt.task import Example
+
+Play = Generator[Sequence[Ask], Sequence[Answer], None]
+COMMON = 5000
+"""Tokens that vocabulary starts are drawn from, the first of those allowed (Lester et al. 2021, section 3.2)."""
+STEPS = 300
+"""Steps where the budget is not in calls."""
+MOST = 1000
+"""Steps at most, however much the budget pays for."""
+INITS = ("text", "vocabulary", "labels", "random")
+
+
+@dataclass
+class Seed:
+    """One of the trainings that run side by side.
+
+    Attributes:
+        number: from 0.
+        prompt: where it stands.
+        state: what it goes on from.
+        batches: where its batches come from.
+        best: its best iterate so far, and how good that was on select.
+        done: steps made.
+    """
+
+    number: int
+    prompt: Prompt
+    batches: Iterator[tuple[Example, ...]]
+    state: bytes = b""
+    best: tuple[tuple[float, float], Prompt] | None = None
+    done: int = 0
+
+
+@dataclass(kw_only=True)
+class Soft(Strategy):
+    """Prompt tuning of the token slots of a space.
+
+    Attributes:
+        steps: steps of each training; None: as many as the budget pays for, at most 1,000.
+        batch: examples a step.
+        seeds: trainings side by side.
+        every: steps between two measurements on select.
+        patience: measurements in a row in which no training gets better, after which all end; 0: none.
+        start: what to begin at: a text, rows, slot name to rows, or a prompt whose slots have the names of the space's;
+            empty: the texts that the slots have, drawn tokens where they have none.
+        init: how rows begin that no text or rows are given for: ``text`` and ``vocabulary`` at frequent tokens,
+            ``labels`` at the means of the label words' tokens, ``random`` anywhere, as long as embeddings are.
+        length: rows of a slot that begins at a text; None: as many as the text has tokens.
+        rest: what becomes of it where they are not as many: ``vocabulary`` fills up with drawn tokens, ``cut`` drops
+            rows at the end, ``error`` refuses.
+        method: how rows are parametrised; see ``Training``, as for the settings after it.
+        optimizer: ``adafactor`` or ``adamw``.
+        lr: the learning rate, in root mean squares of the embeddings.
+        warmup: steps over which it rises.
+        schedule: what becomes of it afterwards.
+        clip: greatest norm of a gradient.
+        trust: greatest relative distance from the start.
+        pull: nats by which rows are pulled to the start.
+        among_answers: whether the loss is among the label words, or over the vocabulary.
+        hidden: width of the network of ``residual``, ``mlp`` and ``lstm``.
+    """
+
+    moves_tokens: ClassVar[bool] = True
+    steps: int | None = None
+    batch: int = 16
+    seeds: int = 3
+    every: int = 10
+    patience: int = 0
+    start: str | Prompt | SoftRows | Mapping[str, SoftRows] = ""
+    init: Literal["text", "vocabulary", "labels", "random"] = "text"
+    length: int | None = None
+    rest: Literal["vocabulary", "cut", "error"] = "vocabulary"
+    method: Method = "prompt"
+    optimizer: Optimizer = "adafactor"
+    lr: float = 0.5
+    warmup: int = 0
+    schedule: Schedule = "constant"
+    clip: float = 1.0
+    trust: float | None = None
+    pull: float = 0.0
+    among_answers: bool = True
+    hidden: int = 128
+    _setting: Setting = field(init=False, repr=False, compare=False)
+    _board: Board = field(init=False, repr=False, compare=False)
+    _play: Play = field(init=False, repr=False, compare=False)
+    _asks: Sequence[Ask] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("batch", "seeds", "every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"soft: {name} must be at least 1 (got {getattr(self, name)!r})")
+        if self.init not in INITS:
+            raise UnknownName(
+                f"soft: no init {self.init!r}{nearest(str(self.init), INITS)}; inits: {', '.join(INITS)}"
+            )
+        self._training(0, self.steps if self.steps is not None else 1)
+
+    def describe(self) -> dict[str, Any]:
+        """As any strategy's, rows and prompts by their hash."""
+        start: object = self.start
+        if isinstance(start, (Prompt, SoftRows)):
+            start = start.key
+        elif isinstance(start, Mapping):
+            start = {name: rows.key for name, rows in start.items()}
+        return {**super().describe(), "start": start}
+
+    def begin(self, setting: Setting) -> None:
+        """Start afresh."""
+        self._setting = setting
+        self._board = Board(setting, common=COMMON)
+        self._play = self._search()
+        self._asks = next(self._play, ())
+
+    def ask(self) -> Sequence[Ask]:
+        """The next steps of all trainings, or the measurement after them."""
+        return self._asks
+
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
+        """Go on with the answers; where some are missing, the budget is spent."""
+        if len(answers) < len(self._asks):
+            self._asks = ()
+            return
+        try:
+            self._asks = self._play.send(answers)
+        except StopIteration:
+            self._asks = ()
+
+    def _search(self) -> Play:
+        seeds = yield from self.trained(self._starts())
+        measured = [each.best for each in seeds if each.best is not None]
+        if measured:
+            best = max(measured, key=lambda pair: pair[0])[1]
+            yield from self._put_into_words(best)
+
+    def trained(self, starts: Sequence[Prompt]) -> Generator[Sequence[Ask], Sequence[Answer], list[Seed]]:
+        """Train from each of some prompts side by side; the trainings at their end."""
+        steps = self._steps()
+        seeds = [Seed(number, prompt, self._batches()) for number, prompt in enumerate(starts)]
+        live, stale = list(seeds), 0
+        yield from self._measured(live)
+        while live and live[0].done < steps:
+            count = min(self.every, steps - live[0].done)
+            asks = [
+                Tune(
+                    each.prompt,
+                    tuple(next(each.batches) for _ in range(count)),
+                    self._training(each.number, steps),
+                    each.done,
+                    each.state,
+                    tuple(self._board.policies.items()),
+                    note=f"train {each.number}",
+                )
+                for each in live
+            ]
+            answers = yield asks
+            going: list[Seed] = []
+            for each, answer in zip(live, answers, strict=True):
+                assert isinstance(answer, Tuned)
+                each.done += count
+                if answer.problem:
+                    continue
+                each.state = answer.state
+                each.prompt = each.prompt.softened(answer.rows)
+                going.append(each)
+            better = yield from self._measured(going)
+            stale = 0 if better else stale + 1
+            live = [] if self.patience and stale >= self.patience else going
+        return seeds
+
+    def _measured(self, seeds: Sequence[Seed]) -> Generator[Sequence[Ask], Sequence[Answer], bool]:
+        """Measure where trainings stand on select; whether one is better than it was."""
+        select = self._setting.select
+        answers = yield [Score(each.prompt, select, note=f"step {each.done}") for each in seeds]
+        better = False
+        for each, answer in zip(seeds, answers, strict=True):
+            assert isinstance(answer, Scored)
+            if each.best is None or answer.merit > each.best[0]:
+                each.best, better = (answer.merit, each.prompt), True
+        return better
+
+    def _put_into_words(self, best: Prompt) -> Play:
+        """Measure the nearest tokens of rows, by angle and by distance."""
+        triggers = []
+        for metric in ("cosine", "norm"):
+            slots = {}
+            for name, rows in best.soft.items():
+                ids, _ = self._board.vocabulary.nearest(rows.values, self._board.allowed[name], 1, metric)
+                slots[name] = [int(token) for token in ids[:, 0]]
+            triggers.append(Trigger.of(slots))
+        standing = self._board.standing(triggers)
+        if standing:
+            yield [Score(prompt, self._setting.select, note="in words") for _, prompt in standing]
+
+    def _steps(self) -> int:
+        """Steps of each training, its share of the measurements paid; room is left for the words at the end."""
+        if self.steps is not None:
+            return self.steps
+        calls, select = self._setting.calls, len(self._setting.select)
+        if calls is None:
+            return STEPS
+        left = calls - (self.seeds + 2) * select
+        step = self.seeds * (GRADIENT_CALLS * min(self.batch, len(self._pool)) + select / self.every)
+        return max(1, min(MOST, int(left / step)))
+
+    @property
+    def _pool(self) -> tuple[Example, ...]:
+        return self._setting.train or self._setting.select
+
+    def _batches(self) -> Iterator[tuple[Example, ...]]:
+        """Batches without end, each example once before any comes again."""
+        waiting: list[Example] = []
+        size = min(self.batch, len(self._pool))
+        while True:
+            if len(waiting) < size:
+                waiting += [self._pool[at] for at in stratified_order(self._pool, self._setting.rng)]
+            yield tuple(waiting[:size])
+            waiting = waiting[size:]
+
+    def _training(self, seed: int, steps: int) -> Training:
+        return Training(
+            steps=steps,
+            method=self.method,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            warmup=self.warmup,
+            schedule=self.schedule,
+            clip=self.clip,
+            trust=self.trust,
+            pull=self.pull,
+            among_answers=self.among_answers,
+            hidden=self.hidden,
+            seed=seed,
+        )
+
+    def _starts(self) -> list[Prompt]:
+        """A prompt to begin at for every training."""
+        given = Starts(self, self._board)
+        return [given.prompt() for _ in range(self.seeds)]
+
+
+@dataclass
+class Starts:
+    """Makes prompts to begin training at."""
+
+    soft: Soft
+    board: Board
+
+    def prompt(self) -> Prompt:
+        """A prompt with rows in all token slots."""
+        rows = self._rows()
+        texts = self._texts()
+        triggers = self.board.drawn(1)
+        if not triggers:
+            raise InputError(
+                "soft: no drawn tokens are read back as they are in the token slots",
+                hint="put a space between the slots and what stands beside them",
+            )
+        trigger, _ = triggers[0]
+        for name, spec in self.board.specs.items():
+            wanted = rows[name].shape[0] if name in rows else spec.n
+            ids = self._ids_of(name, texts[name]) if name in texts else list(trigger[name])
+            if name in texts and name not in rows:
+                wanted = self.soft.length or len(ids)
+            trigger = trigger.replaced(name, self._fitted(name, ids, wanted))
+        standing = self.board.standing([trigger])
+        if not standing:
+            raise InputError(
+                f"soft: the start {self.board.prompt(trigger).text!r:.200} is not read back as the tokens it is made of",
+                hint="begin at a text of whole words, with spaces around the slot",
+            )
+        trigger, prompt = standing[0]
+        made = {
+            name: rows.get(name) or self._made(name, trigger[name], name in texts)
+            for name, _ in trigger.slots
+        }
+        return prompt.softened(made)
+
+    def _rows(self) -> dict[str, SoftRows]:
+        """Rows that are given, by slot."""
+        start = self.soft.start
+        names = list(self.board.specs)
+        if isinstance(start, Prompt):
+            return {name: rows for name, rows in start.soft.items() if name in names}
+        if isinstance(start, SoftRows):
+            return {names[0]: start}
+        if isinstance(start, Mapping):
+            for name in start:
+                if name not in names:
+                    raise UnknownName(
+                        f"soft: start: no token slot {name!r}{nearest(name, names)}; token slots: {', '.join(names)}"
+                    )
+            return dict(start)
+        return {}
+
+    def _texts(self) -> dict[str, str]:
+        """Texts that are given, by slot."""
+        start = self.soft.start
+        names = list(self.board.specs)
+        if isinstance(start, Prompt):
+            found = {name: text for name, text in start.slots.items() if name in names}
+            if not found:
+                raise InputError(
+                    f"soft: start: the prompt has none of the token slots {', '.join(names)}",
+                    hint="give the text of a slot, or make a space of the prompt with softened_space",
+                )
+            return found
+        if isinstance(start, str) and start:
+            return {names[0]: start}
+        if self.soft.init == "text":
+            return {name: text for name, text in self.board.texts.items() if text}
+        return {}
+
+    def _ids_of(self, name: str, text: str) -> list[int]:
+        """The tokens of a text in its slot."""
+        base = self.board.base.filled({name: text})
+        (found,) = self.board.vocabulary.read([base.render(self.board.probe.fields, with_slots=True)])
+        if found is None:
+            raise InputError(
+                f"soft: start {text!r} is no whole number of tokens in slot {name!r}",
+                hint="put a space between the slot and what stands beside it",
+            )
+        return list(found[name])
+
+    def _fitted(self, name: str, ids: list[int], wanted: int) -> list[int]:
+        """As many tokens as there are to be rows."""
+        if len(ids) == wanted:
+            return ids
+        if self.soft.rest == "error":
+            raise InputError(
+                f"soft: the start of slot {name!r} has {len(ids)} tokens, but {wanted} rows are wanted",
+                hint="give another length, or rest='vocabulary' (fills up) or rest='cut'",
+            )
+        if len(ids) > wanted:
+            if self.soft.rest == "cut" or name not in self._texts():
+                return ids[:wanted]
+            raise InputError(
+                f"soft: the start of slot {name!r} has {len(ids)} tokens, more than the {wanted} rows wanted",
+                hint="give another length, or rest='cut'",
+            )
+        common = np.flatnonzero(self.board.allowed[name])[:COMMON]
+        return [*ids, *(int(each) for each in self.board.rng.choice(common, wanted - len(ids)))]
+
+    def _made(self, name: str, ids: Sequence[int], given: bool) -> SoftRows:
+        """The rows of a slot that holds these tokens."""
+        vocabulary, rng = self.board.vocabulary, self.board.rng
+        rows = vocabulary.rows(ids)
+        if not given and self.soft.init == "random":
+            rows = (vocabulary.unit * rng.standard_normal(rows.shape)).astype(np.float32)
+        if not given and self.soft.init == "labels":
+            means = [
+                vocabulary.rows(self._ids_of(name, word)).mean(axis=0)
+                for words in self.board.base.words.values()
+                for word in words
+            ]
+            count = min(len(means), len(rows))
+            rows[:count] = means[:count]
+        return SoftRows(rows)
