@@ -223,6 +223,7 @@ class _Run:
             soft=None if soft is None else soft.prompt,
             soft_select=_score(soft),
             soft_test=soft_test,
+            findings=self.strategy.findings,
             trials=tuple(study.trials),
             notes=(*task.notes, *self.notes, *notes_on(harness, final)),
             folder=study.folder,

@@ -117,6 +117,7 @@ class Result:
         soft: the best prompt with rows in place of tokens; None where none was trained.
         soft_select: its score on select; NaN where there is none.
         soft_test: the same on test, where that was touched.
+        findings: what the strategy found besides prompts, as plain data.
         trials: all of them.
         header: the identity of the run: task, model, space, strategy, seed, budget, version.
         notes: what the user should know (duplicates across splits, shortened examples, missing answers).
@@ -141,6 +142,7 @@ class Result:
     soft: Prompt | None = None
     soft_select: float = math.nan
     soft_test: Estimate | None = None
+    findings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     trials: tuple[Trial, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     folder: Path | None = None
@@ -208,6 +210,8 @@ class Result:
                 f"\nsoft      {test}select {100 * self.soft_select:.1f} with {_shapes(self.soft)}; discretisation gap "
                 f"{100 * self.gap:+.1f} points to the candidate in words"
             )
+        if "report" in self.findings:
+            lines += f"\n{self.findings['report']}"
         return lines
 
     def document(self) -> dict[str, Any]:
@@ -237,6 +241,7 @@ class Result:
             if self.beside is None
             else self._described(self.beside.prompt, self.beside.score or 0.0),
             "soft": self._described_soft(),
+            "findings": dict(self.findings),
             "noise_floor": None if self.noise is None else _number(self.noise),
             "cost": {"search": dict(vars(self.spent)), "test": dict(vars(self.measured))},
             "pareto": [self._on_front(trial) for trial in self.pareto],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,6 +74,11 @@ class Strategy(abc.ABC):
     def note(self) -> str:
         """One line on what was chosen and why, for strategies that choose; known after ``begin``."""
         return ""
+
+    @property
+    def findings(self) -> Mapping[str, Any]:
+        """What was found besides prompts, as plain data for ``result.json``; known at the end."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Name and hyper-parameters as plain data, nested for strategies that wrap others: the identity of a run."""

@@ -39,6 +39,8 @@ class Seed:
     Attributes:
         number: from 0.
         prompt: where it stands.
+        shown: what of it is measured: the prompt itself, or the tokens it stands for; None where those are not read
+            back as they are.
         state: what it goes on from.
         batches: where its batches come from.
         best: its best iterate so far, and how good that was on select.
@@ -48,6 +50,7 @@ class Seed:
     number: int
     prompt: Prompt
     batches: Iterator[tuple[Example, ...]]
+    shown: Prompt | None = None
     state: bytes = b""
     best: tuple[tuple[float, float], Prompt] | None = None
     done: int = 0
@@ -153,12 +156,17 @@ class Soft(Strategy):
         measured = [each.best for each in seeds if each.best is not None]
         if measured:
             best = max(measured, key=lambda pair: pair[0])[1]
-            yield from self._put_into_words(best)
+            if best.soft:
+                yield from self._put_into_words(best)
 
     def trained(self, starts: Sequence[Prompt]) -> Generator[Sequence[Ask], Sequence[Answer], list[Seed]]:
         """Train from each of some prompts side by side; the trainings at their end."""
         steps = self._steps()
-        seeds = [Seed(number, prompt, self._batches()) for number, prompt in enumerate(starts)]
+        discrete = self._training(0, steps).discrete
+        seeds = [
+            Seed(number, prompt, self._batches(), prompt.hardened() if discrete else prompt)
+            for number, prompt in enumerate(starts)
+        ]
         live, stale = list(seeds), 0
         yield from self._measured(live)
         while live and live[0].done < steps:
@@ -184,6 +192,7 @@ class Soft(Strategy):
                     continue
                 each.state = answer.state
                 each.prompt = each.prompt.softened(answer.rows)
+                each.shown = self._in_tokens(answer.ids) if discrete else each.prompt
                 going.append(each)
             better = yield from self._measured(going)
             stale = 0 if better else stale + 1
@@ -193,13 +202,21 @@ class Soft(Strategy):
     def _measured(self, seeds: Sequence[Seed]) -> Generator[Sequence[Ask], Sequence[Answer], bool]:
         """Measure where trainings stand on select; whether one is better than it was."""
         select = self._setting.select
-        answers = yield [Score(each.prompt, select, note=f"step {each.done}") for each in seeds]
+        asked = [(each, each.shown) for each in seeds if each.shown is not None]
+        answers = (
+            (yield [Score(shown, select, note=f"step {each.done}") for each, shown in asked]) if asked else ()
+        )
         better = False
-        for each, answer in zip(seeds, answers, strict=True):
+        for (each, shown), answer in zip(asked, answers, strict=True):
             assert isinstance(answer, Scored)
             if each.best is None or answer.merit > each.best[0]:
-                each.best, better = (answer.merit, each.prompt), True
+                each.best, better = (answer.merit, shown), True
         return better
+
+    def _in_tokens(self, ids: Mapping[str, Sequence[int]]) -> Prompt | None:
+        """The prompt that holds these tokens; None where they are not read back as they are."""
+        standing = self._board.standing([Trigger.of(ids)])
+        return standing[0][1] if standing else None
 
     def _put_into_words(self, best: Prompt) -> Play:
         """Measure the nearest tokens of rows, by angle and by distance."""
