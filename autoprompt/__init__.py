@@ -35,6 +35,7 @@ _HOMES = {
     "optimize": "api",
     "optimize_relations": "relations",
     "read_prompt": "exporters",
+    "soft_space": "triggers",
     "trigger_space": "triggers",
 }
 
@@ -58,6 +59,7 @@ __all__ = [
     "optimize",
     "optimize_relations",
     "read_prompt",
+    "soft_space",
     "trigger_space",
 ]
 
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from autoprompt.strategies import Strategy as Strategy
     from autoprompt.task import Example as Example
     from autoprompt.task import Task as Task
+    from autoprompt.triggers import soft_space as soft_space
     from autoprompt.triggers import trigger_space as trigger_space
 
 

@@ -1,9 +1,11 @@
-"""The space a search over tokens has where the user gives none: the task's manual prompt and a trigger in it."""
+"""Spaces of token slots made of prompts: the manual prompt with a trigger in it, and a prompt whose own words are slots."""
 
 from __future__ import annotations
 
 import re
 
+from autoprompt.errors import TemplateError
+from autoprompt.prompt import Prompt
 from autoprompt.space import SearchSpace
 from autoprompt.task import Task
 
@@ -11,6 +13,11 @@ TRIGGER = "trigger"
 _FIELD = re.compile(
     r"\{\{-?\s*(?P<name>[A-Za-z_]\w*)[^{}]*\}\}[^\s{\[]*"
 )  # and what is glued to it, as ``?``
+
+_CODE = re.compile(r"(\{\{.*?\}\})", re.DOTALL)
+_GLUED_BEFORE = re.compile(r"[^\s\w]*")  # what ends a field, as ``?`` or a closing quotation mark
+_GLUED_AFTER = re.compile(r"[^\s\w]*\Z")  # what begins one, as an opening quotation mark
+_STRETCH = re.compile(r"[^\s](?:[^\n]*[^\s])?(?<!\s)")
 
 
 def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
@@ -33,6 +40,57 @@ def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
         "template": with_trigger(task.prompt),
         "slots": {TRIGGER: {"tokens": tokens}},
     }
+    return SearchSpace.from_dict(content)
+
+
+def soft_space(task: Task, prompt: Prompt | str | None = None, **options: object) -> SearchSpace:
+    """A prompt whose own words are token slots: a search begins at them, and so do soft prompts.
+
+    Every stretch of words in a line is a slot of its own, ``words_1``, ``words_2``, ...; white space at its ends, and
+    punctuation that is glued to a field, stays as it is. So any prompt that was found, by whatever strategy, can be gone
+    on from: rows of its own tokens score exactly as it does.
+
+    Args:
+        task: what the prompt is for.
+        prompt: the prompt, or its template; None: the task's manual prompt.
+        options: further settings of all slots, as in a space file: ``policy``, ``matching``, ``ban``.
+
+    Raises:
+        TemplateError: the prompt has loops, conditions or comments, or no words of its own.
+        SpecError: a setting is not one, or not of a value that is allowed.
+    """
+    text = prompt.text if isinstance(prompt, Prompt) else prompt or task.prompt
+    if "{%" in text or "{#" in text:
+        raise TemplateError(
+            "prompt: has template code that is not an expression, so its words cannot become slots",
+            hint="write the prompt without loops, conditions and comments, or declare token slots in a space file",
+        )
+    slots: dict[str, dict[str, object]] = {}
+
+    def slotted(stretch: re.Match[str]) -> str:
+        if not re.search(r"\w", stretch[0]):
+            return stretch[0]
+        slots[f"words_{len(slots) + 1}"] = {"tokens": {"init": stretch[0], **options}}
+        return f"[[ words_{len(slots)} ]]"
+
+    parts = _CODE.split(text)
+    for at in range(0, len(parts), 2):
+        first, last = at == 0, at == len(parts) - 1
+        glued = "" if first else _GLUED_BEFORE.match(parts[at])[0]  # type: ignore[index]
+        held = parts[at][len(glued) :]
+        tail = "" if last else _GLUED_AFTER.search(held)[0]  # type: ignore[index]
+        body = held[: len(held) - len(tail)]
+        parts[at] = glued + _STRETCH.sub(slotted, body) + tail
+    if not slots:
+        raise TemplateError(f"prompt: {text!r:.100} has no words of its own that could become slots")
+    content: dict[str, object] = {
+        "title": f"the words of a prompt of {task.name} as slots",
+        "template": "".join(parts),
+        "slots": slots,
+    }
+    if isinstance(prompt, Prompt) and dict(prompt.words) != dict(task.words):
+        words = {label: [list(given)] for label, given in prompt.words.items()}
+        content["slots"] = {**slots, "label_words": {"map": words, "tied": True}}
     return SearchSpace.from_dict(content)
 
 

@@ -32,6 +32,9 @@ from autoprompt.models import (
     GradientReply,
     GradientRequest,
     OpenModel,
+    TunableModel,
+    TuneReply,
+    TuneRequest,
     Vocabulary,
 )
 from autoprompt.models.load import load_model
@@ -67,6 +70,11 @@ class Remembering(few_shot.Remembering):
     def first_order(self, gradient: Floats, *, block: int = 8192) -> NDArray[np.float32]:
         """As the model."""
         return self._open.first_order(gradient, block=block)
+
+    def tune(self, requests: Sequence[TuneRequest]) -> list[TuneReply | Failure]:
+        """As the model."""
+        assert isinstance(self._open, TunableModel)
+        return self._open.tune(requests)
 
     def fluency(self, requests: Sequence[FluencyRequest]) -> list[FluencyReply | Failure]:
         """As the model."""

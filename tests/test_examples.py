@@ -26,6 +26,13 @@ SCRIPTS: dict[str, tuple[list[str], str]] = {
         ],
         "mean of 1",
     ),
+    "projection_table.py": (
+        [
+            *("--models", "bundled:causal", "--tasks", "sst-2", "--seeds", "1", "--calls", "300"),
+            *("--test-rows", "40", "--runs", "cells"),
+        ],
+        "| bundled:causal | sst-2 | 1 |",
+    ),
     "trigger_table.py": (
         [
             *("--models", "bundled:causal", "--tasks", "sst-2", "--seeds", "1", "--calls", "150"),
@@ -34,7 +41,7 @@ SCRIPTS: dict[str, tuple[list[str], str]] = {
         "| bundled:causal | sst-2 | 150 |",
     ),
 }
-NEEDS_SHARED = {"few_shot_table.py", "facts.py", "trigger_table.py"}
+NEEDS_SHARED = {"few_shot_table.py", "facts.py", "projection_table.py", "trigger_table.py"}
 
 
 def run(script: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

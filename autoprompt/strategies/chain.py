@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Gradient, Score, Scored, Tune, scored_pairs
 from autoprompt.errors import InputError
@@ -28,12 +32,16 @@ class Chain(Strategy):
     Attributes:
         strategies: the stages, in order.
         shares: relative size of each stage's share of the calls; None for equal shares.
+        beyond: standard errors by which a prompt must be better than the one the stage began at for the next stage to
+            begin at it, in paired losses, or in scores where there are none; 0: any better merit does.
     """
 
     strategies: tuple[Strategy, ...]
     shares: tuple[float, ...] | None = None
+    beyond: float = 0.0
     _setting: Setting = field(init=False, repr=False, compare=False)
     _best: tuple[Prompt, Scored] = field(init=False, repr=False, compare=False)
+    _found: tuple[Prompt, Scored] = field(init=False, repr=False, compare=False)
     _stage: int = field(init=False, repr=False, compare=False)
     _asked: set[Question] = field(init=False, repr=False, compare=False)
     _spent: int = field(init=False, repr=False, compare=False)
@@ -52,6 +60,8 @@ class Chain(Strategy):
             raise InputError(
                 f"chain: {len(self.strategies)} strategies need as many shares (got {len(self.shares)})"
             )
+        if self.beyond < 0:
+            raise InputError(f"chain: beyond must be at least 0 (got {self.beyond!r})")
         if self.shares is not None and not all(0 < share < float("inf") for share in self.shares):
             raise InputError(f"chain: every share must be a number above 0 (got {self.shares!r})")
 
@@ -60,10 +70,16 @@ class Chain(Strategy):
         """The notes of the stages that chose something."""
         return "; ".join(stage.note for stage in self.strategies if stage.note)
 
+    @property
+    def findings(self) -> Mapping[str, Any]:
+        """Those of the last stage that found something."""
+        found = [stage.findings for stage in self.strategies if stage.findings]
+        return found[-1] if found else {}
+
     def begin(self, setting: Setting) -> None:
         """Start afresh with the first stage."""
         self._setting = setting
-        self._best = (setting.seed_prompt, setting.seed_scored)
+        self._best = self._found = (setting.seed_prompt, setting.seed_scored)
         self._asked, self._spent = set(), 0
         self._answers = {}
         self._round = []
@@ -92,9 +108,9 @@ class Chain(Strategy):
                 and not ask.prompt.soft
                 and ask.examples == self._setting.select
                 and ask.repeat == 0
-                and comparable(answer) > comparable(self._best[1])
+                and comparable(answer) > comparable(self._found[1])
             ):
-                self._best = (ask.prompt, answer)
+                self._found = (ask.prompt, answer)
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -109,6 +125,10 @@ class Chain(Strategy):
     def _start(self, stage: int) -> None:
         """Begin a stage from the best prompt so far."""
         self._stage = stage
+        if _leads(self._found[1], self._best[1], self.beyond):
+            self._best = self._found
+        else:
+            self._found = self._best
         self._ending = False
         self._limit = None
         if stage == len(self.strategies):
@@ -140,6 +160,19 @@ class Chain(Strategy):
             self._spent += cost
             fitting.append(ask)
         return fitting
+
+
+def _leads(one: Scored, other: Scored, beyond: float) -> bool:
+    """Whether an answer on the same examples is better by so many standard errors of the paired difference."""
+    if comparable(one) <= comparable(other):
+        return False
+    gains = other.losses - one.losses
+    if np.isnan(gains).all():
+        gains = one.scores - other.scores
+    gains = gains[~np.isnan(gains)]
+    if beyond <= 0 or len(gains) < 2:
+        return True
+    return float(gains.mean()) > beyond * float(gains.std(ddof=1)) / math.sqrt(len(gains))
 
 
 def _questions(ask: Ask) -> set[Question]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tests.benchmarks import gradient, memory, nanogcg, scaling, scoring, triggers
+from tests.benchmarks import gradient, memory, nanogcg, scaling, scoring, soft, triggers
 from tests.benchmarks.models import FAMILIES, KINDS, make_subject
 
 
@@ -21,7 +21,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="A|A1|B|C|memory|nanogcg|scaling|triggers")
+    commands = parser.add_subparsers(required=True, metavar="A|A1|B|C|memory|nanogcg|scaling|soft|triggers")
     for name, text in (
         ("A", "64 prompts x 64 examples"),
         ("A1", "the same, all prompts before the example"),
@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--repeats", type=int, default=3)
     command.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the plot")
     command.set_defaults(run=_scaling)
+    command = commands.add_parser("soft", help="training of soft rows against PEFT and the Trainer")
+    soft.add_arguments(command)
+    command.set_defaults(run=_soft)
     command = commands.add_parser("triggers", help="planted triggers: who finds them, after how many calls")
     triggers.add_arguments(command)
     command.set_defaults(run=_triggers)
@@ -119,6 +122,10 @@ def _memory(given: argparse.Namespace) -> None:
 
 def _nanogcg(given: argparse.Namespace) -> None:
     print(nanogcg.report(given.nanogcg_python, given.size, given.width, given.repeats))
+
+
+def _soft(given: argparse.Namespace) -> None:
+    print(soft.from_arguments(given))
 
 
 def _triggers(given: argparse.Namespace) -> None:

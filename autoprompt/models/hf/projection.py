@@ -34,10 +34,10 @@ def nearness(rows: torch.Tensor, table: torch.Tensor, metric: Metric) -> torch.T
             mean = table.mean(dim=0)
             return _cosines(rows - mean, table - mean)
         case "l2":
-            return -torch.cdist(rows, table)
+            return -_apart(rows, table)
         case "norm":
             length = table.norm(dim=-1).median()
-            return -torch.cdist(torch.nn.functional.normalize(rows, dim=-1) * length, table)
+            return -_apart(torch.nn.functional.normalize(rows, dim=-1) * length, table)
         case "whitened":
             return -_mahalanobis(rows, table)
     names = get_args(Metric)
@@ -50,10 +50,18 @@ def _cosines(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(rows, dim=-1) @ torch.nn.functional.normalize(table, dim=-1).T
 
 
+def _apart(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """[L, A] Euclidean distances, from the differences: by way of a product small ones would be lost in rounding."""
+    return torch.cdist(rows, table, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def _mahalanobis(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """[L, A] distances by the table's covariance."""
     centred = table - table.mean(dim=0)
     covariance = centred.T @ centred / max(1, len(table) - 1)
     values, directions = torch.linalg.eigh(covariance)
-    scale = (values.clamp_min(0) + _SPREAD * values.max()).rsqrt()
-    return torch.cdist(rows @ directions * scale, table @ directions * scale)
+    greatest = values.max()
+    if greatest <= 0:  # one token, or copies of it
+        return _apart(rows, table)
+    scale = (values.clamp_min(0) + _SPREAD * greatest).rsqrt()
+    return _apart(rows @ directions * scale, table @ directions * scale)
