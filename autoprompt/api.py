@@ -19,6 +19,7 @@ from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import BudgetError, InputError
+from autoprompt.grading import pooled
 from autoprompt.harness import Harness, notes_on
 from autoprompt.inputs import (
     can_score,
@@ -27,7 +28,6 @@ from autoprompt.inputs import (
     check_floor,
     fit_words,
     header,
-    load_prompt,
     load_space,
     load_strategy,
     load_task,
@@ -37,6 +37,7 @@ from autoprompt.inputs import (
 )
 from autoprompt.models.load import check_model, load_model
 from autoprompt.prompt import Prompt
+from autoprompt.prompt_inputs import check_prompts, load_prompts
 from autoprompt.result import FINISHED, Comparison, Evaluation, Result, estimate_on, mean_difference
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Setting, Strategy
@@ -196,8 +197,7 @@ class _Run:
             (of_seed,) = final.scores([Score(task.seed_prompt, task.test)])
             (of_best,) = final.scores([Score(candidate, task.test)])
             test = Comparison.of(task, of_seed, of_best)
-        soft = study.best_soft()
-        soft_test = None
+        soft, soft_test = study.best_soft(), None
         if soft is not None and status in FINISHED:
             (of_soft,) = final.scores([Score(soft.prompt, task.test)])
             soft_test = estimate_on(task, task.test, of_soft)
@@ -237,32 +237,34 @@ def _score(trial: Trial | None) -> float:
 
 
 def evaluate(
-    task: Task | str | Path, model: object, prompt: Prompt | str | Path, *, split: str = "test"
+    task: Task | str | Path,
+    model: object,
+    prompt: Prompt | str | Path | Sequence[Prompt | str | Path],
+    *,
+    split: str = "test",
 ) -> Evaluation:
-    """Score one prompt on a split of the task.
+    """Score a prompt on a split of the task, or several as one by the mean of the probabilities they give.
 
     Args:
         task: as for ``optimize``.
         model: as for ``optimize``.
         prompt: a ``Prompt``, a template text, or the path of a prompt file that ``optimize`` or ``export``
-            wrote.
+            wrote; or a list of these.
         split: ``test``, ``select`` or ``train``.
 
     Raises:
         InputError: something given is wrong; nothing was run.
     """
     task = load_task(task)
-    finished = load_prompt(prompt, task)
+    prompts = load_prompts(prompt, task)
     examples = split_of(task, split)
     check_model(model)
     kind = model_kind(model)
-    finished.check(set(task.fields), answer_at_end=kind is not None and kind != "masked")
+    check_prompts(prompts, task, kind)
     loaded = load_model(model)
-    finished.check(set(task.fields), answer_at_end=loaded.kind != "masked")
-    check_capability(task, loaded, finished)
+    check_prompts(prompts, task, loaded.kind, loaded)
     with contextlib.closing(Cache()) as cache:
         harness = Harness(task, loaded, None, cache, source=model, account="test")
-        (scored,) = harness.scores([Score(finished, examples)])
-    return Evaluation(
-        finished, split, task.metric, estimate_on(task, examples, scored), scored, harness.meter
-    )
+        answers = harness.scores([Score(each, examples) for each in prompts])
+    scored = answers[0] if len(answers) == 1 else pooled(task, examples, answers)
+    return Evaluation(prompts, split, task.metric, estimate_on(task, examples, scored), scored, harness.meter)

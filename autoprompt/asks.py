@@ -125,6 +125,8 @@ class Scored:
         tokens: mean number of tokens the model read per example.
         value: the task's metric over the set where it is not the mean of the scores (macro F1, corpus BLEU); None
             where it is.
+        log_probs: [N, C] of every candidate among the candidates, in nats, where all examples have the same ones; None
+            where they do not. NaN where missing.
         imputed: how many of ``scores`` were not measured but filled in by a strategy that wraps another one
             (racing); always 0 in what the harness answers and the study records.
     """
@@ -135,6 +137,7 @@ class Scored:
     tokens: float = 0.0
     value: float | None = None
     imputed: int = 0
+    log_probs: Floats | None = None
 
     @property
     def missing(self) -> int:

@@ -7,6 +7,7 @@ input is subtracted.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprompt.asks import Floats, Tune
+from autoprompt.asks import Floats, Scored, Tune
 from autoprompt.errors import MissingCapability
 from autoprompt.metrics import METRICS
+from autoprompt.metrics import mean as metric_mean
 from autoprompt.models import (
     Failure,
     GradientRequest,
@@ -42,7 +44,7 @@ _NO_SPACES = "\u2e80"  # from here on: Chinese, Japanese and other scripts witho
 @dataclass(frozen=True)
 class Grade:
     """One example's result. ``score`` in [0, 1]; ``loss`` in nats, NaN where there is none; NaN and None if
-    missing.
+    missing. ``log_probs``: of every label, in nats, where the task has labels and the model tells.
     """
 
     score: float
@@ -50,6 +52,7 @@ class Grade:
     prediction: str | None
     tokens: int = 0
     shortened: int = 0
+    log_probs: tuple[float, ...] = ()
 
 
 MISSING = Grade(math.nan, math.nan, None)
@@ -144,9 +147,11 @@ def grade(task: Task, prompt: Prompt, example: Example, reply: Reply, blank: Rep
             values = label_log_probs(reply, task.labels, prompt.words)
             if isinstance(blank, LabelReply):
                 values = values - label_log_probs(blank, task.labels, prompt.words)
-        return _graded(
+        found = _graded(
             task, example, names[int(values.argmax())], None, _nll(values, names, example.target), reply
         )
+        among = tuple((values - np.logaddexp.reduce(values)).tolist())
+        return found if task.kind == "multiple_choice" else dataclasses.replace(found, log_probs=among)
     if isinstance(reply, RankReply):
         return _graded(task, example, reply.top, reply.rank, -reply.log_prob, reply)
     assert isinstance(reply, TextReply)
@@ -155,6 +160,49 @@ def grade(task: Task, prompt: Prompt, example: Example, reply: Reply, blank: Rep
         return _graded(task, example, text, None, math.nan, reply)
     candidates = _spoken(task, prompt, example)
     return _graded(task, example, parse_answer(text, candidates) or text, None, math.nan, reply)
+
+
+def pooled(task: Task, examples: Sequence[Example], answers: Sequence[Scored]) -> Scored:
+    """Several prompts as one: the mean of the probabilities they give each label (Lester et al. 2021, section 6).
+
+    Args:
+        task: with labels.
+        examples: N of them.
+        answers: of each prompt to the same examples.
+
+    Raises:
+        MissingCapability: an answer tells no probabilities of labels.
+    """
+    given = [answer.log_probs for answer in answers]
+    if any(each is None for each in given):
+        raise MissingCapability(
+            f"task {task.name!r}: prompts answer together by the probabilities of labels, which this task or model "
+            "does not give",
+            hint="evaluate the prompts one by one",
+        )
+    mean = np.log(np.mean([np.exp(each) for each in given if each is not None], axis=0))  # [N, C]
+    missing = np.isnan(mean).any(axis=1)
+    predictions = tuple(
+        None if gone else task.labels[int(row.argmax())] for row, gone in zip(mean, missing, strict=True)
+    )
+    metric = METRICS[task.metric]
+    scores = np.array(
+        [
+            math.nan if said is None else metric.per_example(said, None, example)
+            for said, example in zip(predictions, examples, strict=True)
+        ]
+    )
+    targets = [example.target for example in examples]
+    losses = -mean[np.arange(len(mean)), [task.labels.index(target) for target in targets]]
+    over_set = metric.over_set
+    return Scored(
+        scores=scores,
+        losses=losses,
+        predictions=predictions,
+        tokens=sum(answer.tokens for answer in answers),
+        value=None if over_set is metric_mean else over_set(targets, predictions, scores),
+        log_probs=mean,
+    )
 
 
 def label_log_probs(reply: LabelReply, labels: Sequence[str], words: Mapping[str, Sequence[str]]) -> Floats:

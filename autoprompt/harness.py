@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from autoprompt.asks import Answer, Ask, Score, Scored, Tune
+from autoprompt.asks import Answer, Ask, Floats, Score, Scored, Tune
 from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import TooManyFailures
@@ -317,12 +317,21 @@ class Harness:
             predictions=predictions,
             tokens=float(np.mean(read)) if read else 0.0,
             value=None if over_set is mean else over_set(targets, predictions, scores),
+            log_probs=_label_log_probs(grades),
         )
 
     def _grade(self, prompt: Prompt, example: Example, question: Question) -> Grade:
         reply = self._replies[question.key]
         blank = self._replies[question.blank.key] if question.blank is not None else None
         return MISSING if isinstance(reply, Failure) else grade(self.task, prompt, example, reply, blank)
+
+
+def _label_log_probs(grades: Sequence[Grade]) -> Floats | None:
+    """[N, C], NaN where missing; None where no grade tells."""
+    width = max((len(each.log_probs) for each in grades), default=0)
+    if not width:
+        return None
+    return np.array([each.log_probs or (math.nan,) * width for each in grades])
 
 
 def _sound(reply: Reply) -> Reply:

@@ -19,7 +19,6 @@ from autoprompt.errors import (
     TemplateError,
     nearest,
 )
-from autoprompt.exporters import read_prompt
 from autoprompt.grading import content_free, needs_calibration, request_for
 from autoprompt.metrics import METRICS
 from autoprompt.models import (
@@ -66,28 +65,6 @@ def load_space(
     if strategy is not None and strategy.moves_tokens:
         return trigger_space(task)
     return SearchSpace.load(task.space) if task.space is not None else SearchSpace.from_prompt(task)
-
-
-def load_prompt(prompt: Prompt | str | Path, task: Task) -> Prompt:
-    """A prompt as it is, from a prompt file, or from a template text; the task's words where it has none of
-    its own.
-    """
-    if isinstance(prompt, Path) or (isinstance(prompt, str) and _is_path(prompt)):
-        prompt = read_prompt(prompt)
-    elif isinstance(prompt, str):
-        prompt = Prompt(prompt)
-    finished = prompt if prompt.words or not task.words else Prompt(prompt.text, task.words, prompt.choices)
-    finished.check(set(task.fields))
-    if task.labels and set(finished.words) != set(task.labels):
-        raise DataError(
-            f"prompt: has label words for {', '.join(finished.words)}, but the labels of task {task.name!r} "
-            f"are {', '.join(task.labels)}"
-        )
-    return finished
-
-
-def _is_path(text: str) -> bool:
-    return "{{" not in text and text.endswith((".txt", ".jinja", ".json"))
 
 
 def split_of(task: Task, name: str) -> tuple[Example, ...]:

@@ -35,12 +35,13 @@ from autoprompt.errors import (
 )
 from autoprompt.grading import content_free, needs_calibration
 from autoprompt.harness import MISSING_LIMIT, Harness
-from autoprompt.inputs import can_score, load_prompt, load_task, model_kind
+from autoprompt.inputs import can_score, load_task, model_kind
 from autoprompt.metrics import METRICS, mean
 from autoprompt.models import LabelReply, LabelRequest, LabelSearchModel
 from autoprompt.models.load import check_model, load_model
 from autoprompt.probe import class_directions
 from autoprompt.prompt import Prompt, Rendered
+from autoprompt.prompt_inputs import load_prompt
 from autoprompt.task import Example, Task
 from autoprompt.word_sets import Choice, WordSets, label_options
 

@@ -71,10 +71,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One prompt on one split.
+    """A prompt on one split, or several that answer as one.
 
     Attributes:
-        prompt: the prompt that was scored.
+        prompts: the prompts that were scored.
         split: on which split of the task.
         metric: name of the task's metric.
         estimate: the metric over the split, with its interval.
@@ -82,12 +82,17 @@ class Evaluation:
         spent: what it cost.
     """
 
-    prompt: Prompt
+    prompts: tuple[Prompt, ...]
     split: str
     metric: str
     estimate: Estimate
     scored: Scored
     spent: Meter
+
+    @property
+    def prompt(self) -> Prompt:
+        """The first of them."""
+        return self.prompts[0]
 
     def __str__(self) -> str:
         missing = f", {self.estimate.missing} missing" if self.estimate.missing else ""

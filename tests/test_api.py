@@ -15,7 +15,7 @@ import pytest
 import autoprompt
 from autoprompt.api import IDLE_ROUNDS, Round
 from autoprompt.asks import Answer, Ask, Score
-from autoprompt.errors import ModelError, StudyMismatch, TooManyFailures
+from autoprompt.errors import InputError, ModelError, StudyMismatch, TooManyFailures
 from autoprompt.models import Failure, LabelReply, LabelRequest
 from autoprompt.result import Comparison, Result
 from autoprompt.statistics import Estimate, Interval, paired
@@ -372,3 +372,17 @@ def test_two_rows_show_no_gain() -> None:
     one = Estimate(0.5, Interval(0.0, 1.0), 2)
     assert few.interval.low > 0
     assert not Comparison(one, one, few).shows_gain
+
+
+def test_several_prompts_answer_as_one() -> None:
+    task = small_task()
+    texts = ["{{ text }} It was {{ answer }}", "{{ text }} Opinion: {{ answer }}"]
+    one, other = (autoprompt.evaluate(task, "toy", text) for text in texts)
+    both = autoprompt.evaluate(task, "toy", texts)
+    assert [prompt.text for prompt in both.prompts] == texts
+    mean = (np.exp(one.scored.log_probs) + np.exp(other.scored.log_probs)) / 2
+    assert np.exp(both.scored.log_probs) == pytest.approx(mean)
+    assert both.spent.calls == one.spent.calls + other.spent.calls
+    assert autoprompt.evaluate(task, "toy", texts[:1]).estimate == one.estimate
+    with pytest.raises(InputError, match="the list of prompts is empty"):
+        autoprompt.evaluate(task, "toy", [])

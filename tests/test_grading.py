@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from autoprompt.asks import Scored
+from autoprompt.errors import MissingCapability
 from autoprompt.grading import (
     MISSING,
     content_free,
@@ -12,6 +14,7 @@ from autoprompt.grading import (
     label_log_probs,
     needs_calibration,
     parse_answer,
+    pooled,
     request_for,
 )
 from autoprompt.models import (
@@ -188,3 +191,29 @@ def test_stop_strings_do_not_cut_what_a_label_is_looked_for_in() -> None:
     assert request.stop == ()
     (reply,) = model.complete([request])
     assert grade(task, task.seed_prompt, task.test[0], reply).prediction == "good"
+
+
+def test_prompts_answer_together_by_their_mean_probabilities() -> None:
+    """Two prompts that are half sure of the wrong label lose to one that is very sure of the right one."""
+    task = small_task(1)
+    examples = task.test
+    sure, unsure = np.log([[0.95, 0.05]] * 2), np.log([[0.4, 0.6]] * 2)
+    answers = [Scored(np.zeros(2), np.zeros(2), ("x",) * 2, 5.0, log_probs=each) for each in (sure, unsure)]
+    both = pooled(task, examples, answers)
+    assert both.log_probs == pytest.approx(np.log([[0.675, 0.325]] * 2))
+    assert both.predictions == (task.labels[0],) * 2
+    right = [example.target == task.labels[0] for example in examples]
+    assert both.scores.tolist() == [float(each) for each in right]
+    assert both.losses == pytest.approx([-np.log(0.675 if each else 0.325) for each in right])
+    assert both.tokens == 10.0
+
+
+def test_together_what_one_misses_is_missing() -> None:
+    task = small_task(1)
+    holed = np.array([[np.nan, np.nan], [-0.1, -2.4]])
+    answers = [Scored(np.zeros(2), np.zeros(2), ("x",) * 2, 5.0, log_probs=holed) for _ in range(2)]
+    both = pooled(task, task.test, answers)
+    assert both.missing == 1
+    assert both.predictions[0] is None
+    with pytest.raises(MissingCapability, match="one by one"):
+        pooled(task, task.test, [*answers, Scored(np.zeros(2), np.zeros(2))])
