@@ -37,8 +37,9 @@ from autoprompt.inputs import (
 )
 from autoprompt.models.load import check_model, load_model
 from autoprompt.prompt import Prompt
-from autoprompt.prompt_inputs import check_prompts, load_prompts
+from autoprompt.prompt_inputs import check_prompts, check_soft, load_prompts
 from autoprompt.result import FINISHED, Comparison, Evaluation, Result, estimate_on, mean_difference
+from autoprompt.softfiles import keep_soft
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.study import Status, Study, Trial
@@ -229,6 +230,8 @@ class _Run:
             folder=study.folder,
         )
         result.keep()
+        if study.folder is not None and result.soft is not None:
+            keep_soft(study.folder / "soft", result.soft, harness.model, result.document()["soft"])
         return result
 
 
@@ -249,7 +252,7 @@ def evaluate(
         task: as for ``optimize``.
         model: as for ``optimize``.
         prompt: a ``Prompt``, a template text, or the path of a prompt file that ``optimize`` or ``export``
-            wrote; or a list of these.
+            wrote, or the folder of a soft prompt; or a list of these.
         split: ``test``, ``select`` or ``train``.
 
     Raises:
@@ -262,6 +265,7 @@ def evaluate(
     kind = model_kind(model)
     check_prompts(prompts, task, kind)
     loaded = load_model(model)
+    check_soft(prompt, loaded)
     check_prompts(prompts, task, loaded.kind, loaded)
     with contextlib.closing(Cache()) as cache:
         harness = Harness(task, loaded, None, cache, source=model, account="test")

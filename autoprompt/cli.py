@@ -239,7 +239,7 @@ def _prompt_from(given: str | None, task: Task) -> Any:
         return given
     path = Path(given)
     if path.is_dir():
-        return read_prompt(path / "best_prompt.txt")
+        return path if (path / "soft.json").is_file() else read_prompt(path / "best_prompt.txt")
     if path.is_file() or len(path.parts) > 1:
         return path
     return given
@@ -290,15 +290,24 @@ def estimate(
 def export(
     run_dir: RunFolder,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option("--output", "-o", help="A .txt, .jinja, .json or .messages.json; the ending decides."),
-    ],
+    ] = None,
+    peft: Annotated[
+        Path | None, typer.Option(help="A folder for the run's soft prompt as an adapter of PEFT.")
+    ] = None,
 ) -> None:
     """Write a finished run's prompt in another form."""
-    from autoprompt.command import check_output, check_run
+    from autoprompt.command import check_output, check_run, export_adapter
     from autoprompt.exporters import write_prompt
 
     check_run(run_dir)
+    if (output is None) == (peft is None):
+        raise InputError("export: give --output FILE, or --peft FOLDER for a soft prompt")
+    if peft is not None:
+        typer.echo(f"wrote {export_adapter(run_dir, peft)}")
+        return
+    assert output is not None
     check_output(output)
     path = run_dir / "result.json"
     try:

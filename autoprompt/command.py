@@ -186,6 +186,26 @@ def recall(run_dir: Path) -> tuple[Call, Path]:
         raise InputError(f"{path}: not a call written by `autoprompt optimize` ({error})") from None
 
 
+def export_adapter(run_dir: Path, folder: Path) -> Path:
+    """Write a run's soft prompt as an adapter of PEFT; returns its folder.
+
+    Raises:
+        InputError: the run trained none, or PEFT has no form for it.
+    """
+    from autoprompt.models.load import load_model
+    from autoprompt.softfiles import export_peft, load_soft
+
+    call, _ = recall(run_dir)
+    if not (run_dir / "soft" / "soft.json").is_file():
+        raise InputError(
+            f"{str(run_dir)!r}: the run has no soft prompt",
+            hint="run `autoprompt optimize ... --strategy soft` (or project), or leave --peft out",
+        )
+    model = load_model(call.model)
+    samples = [example.fields for example in load_task(call.task).select[:4]]
+    return export_peft(folder, load_soft(run_dir / "soft", model), model, samples=samples)
+
+
 def check_run(run_dir: Path) -> None:
     """Raise UnknownName where there is no such run folder."""
     if not run_dir.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,18 +11,21 @@ from autoprompt.exporters import read_prompt
 from autoprompt.inputs import check_capability
 from autoprompt.models import Kind, Model
 from autoprompt.prompt import Prompt
+from autoprompt.softfiles import load_soft
 from autoprompt.task import Task
 
 
 def load_prompt(prompt: Prompt | str | Path, task: Task) -> Prompt:
-    """A prompt as it is, from a prompt file, or from a template text; the task's words where it has none of
-    its own.
+    """A prompt as it is, from a prompt file or the folder of a soft prompt, or from a template text; the task's words
+    where it has none of its own.
     """
-    if isinstance(prompt, Path) or (isinstance(prompt, str) and _is_path(prompt)):
+    if is_soft_folder(prompt):
+        prompt = load_soft(Path(str(prompt)))
+    elif isinstance(prompt, Path) or (isinstance(prompt, str) and _is_path(prompt)):
         prompt = read_prompt(prompt)
     elif isinstance(prompt, str):
         prompt = Prompt(prompt)
-    finished = prompt if prompt.words or not task.words else Prompt(prompt.text, task.words, prompt.choices)
+    finished = prompt if prompt.words or not task.words else dataclasses.replace(prompt, words=task.words)
     finished.check(set(task.fields))
     if task.labels and set(finished.words) != set(task.labels):
         raise DataError(
@@ -35,10 +39,33 @@ def load_prompts(
     prompt: Prompt | str | Path | Sequence[Prompt | str | Path], task: Task
 ) -> tuple[Prompt, ...]:
     """One prompt, or several that answer as one; each as ``load_prompt`` takes it."""
-    given = [prompt] if isinstance(prompt, (Prompt, str, Path)) else list(prompt)
+    given = listed(prompt)
     if not given:
         raise InputError("prompt: the list of prompts is empty", hint="give at least one")
     return tuple(load_prompt(each, task) for each in given)
+
+
+def listed(prompt: Prompt | str | Path | Sequence[Prompt | str | Path]) -> list[Prompt | str | Path]:
+    """One or several as a list."""
+    return [prompt] if isinstance(prompt, (Prompt, str, Path)) else list(prompt)
+
+
+def check_soft(prompt: Prompt | str | Path | Sequence[Prompt | str | Path], model: Model) -> None:
+    """See that soft prompts that came from folders were trained with this model.
+
+    Raises:
+        InputError: one was not; says what differs.
+    """
+    for each in listed(prompt):
+        if is_soft_folder(each):
+            load_soft(Path(str(each)), model)
+
+
+def is_soft_folder(prompt: object) -> bool:
+    """Whether it is the path of a folder that holds a soft prompt."""
+    if isinstance(prompt, str) and ("{{" in prompt or "\n" in prompt or len(prompt) > 255):
+        return False
+    return isinstance(prompt, (str, Path)) and (Path(prompt) / "soft.json").is_file()
 
 
 def check_prompts(
