@@ -99,7 +99,9 @@ def count_tokens(model: Model, questions: Sequence[Question]) -> int:
         if isinstance(question.request, tuple):
             asked = [LabelRequest(each.rendered, each.answers) for each in question.request]
         elif isinstance(question.request, TuneRequest):
-            texts = [LabelRequest(each.rendered, each.answers) for each in question.request.texts]
+            texts = [
+                LabelRequest(each.rendered, each.answers, ended=each.ended) for each in question.request.texts
+            ]
             asked = [texts[index] for batch in question.request.batches for index in batch]
         elif isinstance(question.request, FluencyRequest) and question.calls:
             asked = [question.request]

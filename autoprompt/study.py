@@ -160,13 +160,19 @@ class Study:
     def best_beside(self) -> Trial | None:
         """The best of the complete trials that break a rule of their space; None where there is none."""
         beside = [
-            trial for trial in self.trials if trial.beside and trial.complete and trial.score is not None
+            trial
+            for trial in self.trials
+            if trial.beside and trial.complete and trial.score is not None and not trial.soft
         ]
         return min(beside, key=rank, default=None)
 
     def best_soft(self) -> Trial | None:
         """The best of the complete trials of prompts that hold rows; None where there is none."""
-        soft = [trial for trial in self.trials if trial.soft and trial.complete and trial.score is not None]
+        soft = [
+            trial
+            for trial in self.trials
+            if trial.soft and trial.complete and trial.score is not None and not trial.beside
+        ]
         return min(soft, key=rank, default=None)
 
     def perplexities(self) -> dict[str, float]:

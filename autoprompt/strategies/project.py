@@ -80,7 +80,9 @@ class Project(Soft):
     @property
     def findings(self) -> Mapping[str, Any]:
         """Scores on select of every way back to words and of the controls; what is near to every row."""
-        return self._findings
+        found = {**super().findings, **self._findings}
+        told = [some["report"] for some in (super().findings, self._findings) if "report" in some]
+        return {**found, "report": "\n".join(told)} if told else found
 
     def _search(self) -> Play:
         self._findings = {}
@@ -104,12 +106,10 @@ class Project(Soft):
             yield from self._worth(best)
         self._tell()
 
-    def _steps(self) -> int:
-        """Steps of each training, in its share of the calls."""
-        if self.steps is not None or self._setting.calls is None:
-            return super()._steps()
-        step = self.seeds * (3 * min(self.batch, len(self._pool)) + len(self._setting.select) / self.every)
-        return max(1, int(self.share * self._setting.calls / step))
+    def _affordable(self) -> int | None:
+        """Calls that training may take."""
+        calls = self._setting.calls
+        return None if calls is None else int(self.share * calls)
 
     def _on_select(
         self, prompts: Sequence[Prompt], note: str
@@ -145,7 +145,9 @@ class Project(Soft):
         for name, at in self._order(near):
             options = [int(token) for token in near[name][0][at]]
             tried = [self._decided(path, (name, at), token) for path in paths for token in options]
-            answers = yield [Score(path.prompt, examples, note=f"beam {name}.{at}") for path in tried]
+            answers = yield [
+                Score(path.prompt, examples, note=f"beam {name}.{at}", beside=True) for path in tried
+            ]
             evaluations += len(tried)
             paths = [tried[index] for index in _best(answers)][: 4 * self.width]
             if len(paths[0].tokens) < sum(map(len, best.soft.values())):
@@ -189,11 +191,18 @@ class Project(Soft):
         """What each row is worth: the loss with the mean embedding in its place, less the loss as it is."""
         examples, mean = self._examples(), self._some_embeddings().mean(axis=0)
         places = [(name, at) for name, rows in best.soft.items() for at in range(len(rows))]
-        asks = [Score(best, examples, note="whole")]
+        asks = [Score(best, examples, note="whole", beside=True)]
         for name, at in places:
             values = best.soft[name].values.copy()
             values[at] = mean
-            asks.append(Score(best.softened({name: SoftRows(values)}), examples, note=f"without {name}.{at}"))
+            asks.append(
+                Score(
+                    best.softened({name: SoftRows(values)}),
+                    examples,
+                    note=f"without {name}.{at}",
+                    beside=True,
+                )
+            )
         answers = yield asks
         losses = [each.loss for each in answers if isinstance(each, Scored)]
         for row, loss in zip(self._findings["rows"], losses[1:], strict=True):

@@ -8,10 +8,8 @@ rows are put back into words by their nearest tokens, so that the result says wh
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
-
-import numpy as np
 
 from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Score, Scored, Tune, Tuned
 from autoprompt.errors import InputError, UnknownName, nearest
@@ -20,16 +18,15 @@ from autoprompt.soft import Method, Optimizer, Schedule, SoftRows, Training
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.tokensearch.board import Board, Trigger
+from autoprompt.strategies.tokensearch.soft_starts import COMMON as COMMON
+from autoprompt.strategies.tokensearch.soft_starts import Starts
 from autoprompt.task import Example
 
 Play = Generator[Sequence[Ask], Sequence[Answer], None]
-COMMON = 5000
-"""Tokens that vocabulary starts are drawn from, the first of those allowed (Lester et al. 2021, section 3.2)."""
-STEPS = 300
-"""Steps where the budget is not in calls."""
-MOST = 1000
-"""Steps at most, however much the budget pays for."""
+STEPS, MOST = 300, 1000
+"""Steps where the budget is not in calls; steps at most, however much it pays for."""
 INITS = ("text", "vocabulary", "labels", "random")
+RESTS = ("vocabulary", "cut", "error")
 
 
 @dataclass
@@ -99,7 +96,7 @@ class Soft(Strategy):
     optimizer: Optimizer = "adafactor"
     lr: float = 0.5
     warmup: int = 0
-    schedule: Schedule = "constant"
+    schedule: Schedule = "cosine"
     clip: float = 1.0
     trust: float | None = None
     pull: float = 0.0
@@ -109,16 +106,22 @@ class Soft(Strategy):
     _board: Board = field(init=False, repr=False, compare=False)
     _play: Play = field(init=False, repr=False, compare=False)
     _asks: Sequence[Ask] = field(init=False, repr=False, compare=False, default=())
+    _problems: list[str] = field(init=False, repr=False, compare=False, default_factory=list)
+    _made: int = field(init=False, repr=False, compare=False, default=0)
+    _drawn_seed: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        for name in ("batch", "seeds", "every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"soft: {name} must be at least 1 (got {getattr(self, name)!r})")
-        if self.init not in INITS:
-            raise UnknownName(
-                f"soft: no init {self.init!r}{nearest(str(self.init), INITS)}; inits: {', '.join(INITS)}"
-            )
+        for name, least in (("batch", 1), ("seeds", 1), ("every", 1), ("patience", 0), ("length", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"soft: {name} must be at least {least} (got {value!r})")
+        for name, known in (("init", INITS), ("rest", RESTS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise UnknownName(
+                    f"soft: no {name} {value!r}{nearest(str(value), known)}; it is one of {', '.join(known)}"
+                )
         self._training(0, self.steps if self.steps is not None else 1)
 
     def describe(self) -> dict[str, Any]:
@@ -130,10 +133,18 @@ class Soft(Strategy):
             start = {name: rows.key for name, rows in start.items()}
         return {**super().describe(), "start": start}
 
+    @property
+    def findings(self) -> Mapping[str, Any]:
+        """Why trainings ended before their time, where some did."""
+        told = list(dict.fromkeys(self._problems))
+        return {"stopped": told, "report": f"stopped   {'; '.join(told)}"} if told else {}
+
     def begin(self, setting: Setting) -> None:
         """Start afresh."""
+        self._problems, self._made = [], 0
         self._setting = setting
         self._board = Board(setting, common=COMMON)
+        self._drawn_seed = int(setting.rng.integers(2**20))
         self._play = self._search()
         self._asks = next(self._play, ())
 
@@ -144,6 +155,8 @@ class Soft(Strategy):
     def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Go on with the answers; where some are missing, the budget is spent."""
         if len(answers) < len(self._asks):
+            if not self._made:
+                self._problems.append("the budget does not pay for a step: the rows stand where they began")
             self._asks = ()
             return
         try:
@@ -184,11 +197,13 @@ class Soft(Strategy):
                 for each in live
             ]
             answers = yield asks
+            self._made += count
             going: list[Seed] = []
             for each, answer in zip(live, answers, strict=True):
                 assert isinstance(answer, Tuned)
                 each.done += count
                 if answer.problem:
+                    self._problems.append(answer.problem)
                     continue
                 each.state = answer.state
                 each.prompt = each.prompt.softened(answer.rows)
@@ -235,12 +250,19 @@ class Soft(Strategy):
         """Steps of each training, its share of the measurements paid; room is left for the words at the end."""
         if self.steps is not None:
             return self.steps
-        calls, select = self._setting.calls, len(self._setting.select)
+        calls, select = self._affordable(), len(self._setting.select)
         if calls is None:
             return STEPS
-        left = calls - (self.seeds + 2) * select
-        step = self.seeds * (GRADIENT_CALLS * min(self.batch, len(self._pool)) + select / self.every)
-        return max(1, min(MOST, int(left / step)))
+        left = calls // self.seeds - select - -(-2 * select // self.seeds)  # before the first step; in words
+        step = GRADIENT_CALLS * min(self.batch, len(self._pool))
+        steps = min(MOST, left // step)
+        while steps > 1 and steps * step + -(-steps // self.every) * select > left:
+            steps -= 1
+        return max(1, steps)
+
+    def _affordable(self) -> int | None:
+        """Calls that training and what follows it may take; None where the budget is not in calls."""
+        return self._setting.calls
 
     @property
     def _pool(self) -> tuple[Example, ...]:
@@ -257,141 +279,9 @@ class Soft(Strategy):
             waiting = waiting[size:]
 
     def _training(self, seed: int, steps: int) -> Training:
-        return Training(
-            steps=steps,
-            method=self.method,
-            optimizer=self.optimizer,
-            lr=self.lr,
-            warmup=self.warmup,
-            schedule=self.schedule,
-            clip=self.clip,
-            trust=self.trust,
-            pull=self.pull,
-            among_answers=self.among_answers,
-            hidden=self.hidden,
-            seed=seed,
-        )
+        ours = {each.name: getattr(self, each.name) for each in fields(Training) if each.name != "seed"}
+        return Training(**ours | {"steps": steps, "seed": self._drawn_seed + seed})
 
     def _starts(self) -> list[Prompt]:
         """A prompt to begin at for every training."""
-        given = Starts(self, self._board)
-        return [given.prompt() for _ in range(self.seeds)]
-
-
-@dataclass
-class Starts:
-    """Makes prompts to begin training at."""
-
-    soft: Soft
-    board: Board
-
-    def prompt(self) -> Prompt:
-        """A prompt with rows in all token slots."""
-        rows = self._rows()
-        texts = self._texts()
-        triggers = self.board.drawn(1)
-        if not triggers:
-            raise InputError(
-                "soft: no drawn tokens are read back as they are in the token slots",
-                hint="put a space between the slots and what stands beside them",
-            )
-        trigger, _ = triggers[0]
-        for name, spec in self.board.specs.items():
-            wanted = rows[name].shape[0] if name in rows else spec.n
-            ids = self._ids_of(name, texts[name]) if name in texts else list(trigger[name])
-            if name in texts and name not in rows:
-                wanted = self.soft.length or len(ids)
-            trigger = trigger.replaced(name, self._fitted(name, ids, wanted))
-        standing = self.board.standing([trigger])
-        if not standing:
-            raise InputError(
-                f"soft: the start {self.board.prompt(trigger).text!r:.200} is not read back as the tokens it is made of",
-                hint="begin at a text of whole words, with spaces around the slot",
-            )
-        trigger, prompt = standing[0]
-        made = {
-            name: rows.get(name) or self._made(name, trigger[name], name in texts)
-            for name, _ in trigger.slots
-        }
-        return prompt.softened(made)
-
-    def _rows(self) -> dict[str, SoftRows]:
-        """Rows that are given, by slot."""
-        start = self.soft.start
-        names = list(self.board.specs)
-        if isinstance(start, Prompt):
-            return {name: rows for name, rows in start.soft.items() if name in names}
-        if isinstance(start, SoftRows):
-            return {names[0]: start}
-        if isinstance(start, Mapping):
-            for name in start:
-                if name not in names:
-                    raise UnknownName(
-                        f"soft: start: no token slot {name!r}{nearest(name, names)}; token slots: {', '.join(names)}"
-                    )
-            return dict(start)
-        return {}
-
-    def _texts(self) -> dict[str, str]:
-        """Texts that are given, by slot."""
-        start = self.soft.start
-        names = list(self.board.specs)
-        if isinstance(start, Prompt):
-            found = {name: text for name, text in start.slots.items() if name in names}
-            if not found:
-                raise InputError(
-                    f"soft: start: the prompt has none of the token slots {', '.join(names)}",
-                    hint="give the text of a slot, or make a space of the prompt with softened_space",
-                )
-            return found
-        if isinstance(start, str) and start:
-            return {names[0]: start}
-        if self.soft.init == "text":
-            return {name: text for name, text in self.board.texts.items() if text}
-        return {}
-
-    def _ids_of(self, name: str, text: str) -> list[int]:
-        """The tokens of a text in its slot."""
-        base = self.board.base.filled({name: text})
-        (found,) = self.board.vocabulary.read([base.render(self.board.probe.fields, with_slots=True)])
-        if found is None:
-            raise InputError(
-                f"soft: start {text!r} is no whole number of tokens in slot {name!r}",
-                hint="put a space between the slot and what stands beside it",
-            )
-        return list(found[name])
-
-    def _fitted(self, name: str, ids: list[int], wanted: int) -> list[int]:
-        """As many tokens as there are to be rows."""
-        if len(ids) == wanted:
-            return ids
-        if self.soft.rest == "error":
-            raise InputError(
-                f"soft: the start of slot {name!r} has {len(ids)} tokens, but {wanted} rows are wanted",
-                hint="give another length, or rest='vocabulary' (fills up) or rest='cut'",
-            )
-        if len(ids) > wanted:
-            if self.soft.rest == "cut" or name not in self._texts():
-                return ids[:wanted]
-            raise InputError(
-                f"soft: the start of slot {name!r} has {len(ids)} tokens, more than the {wanted} rows wanted",
-                hint="give another length, or rest='cut'",
-            )
-        common = np.flatnonzero(self.board.allowed[name])[:COMMON]
-        return [*ids, *(int(each) for each in self.board.rng.choice(common, wanted - len(ids)))]
-
-    def _made(self, name: str, ids: Sequence[int], given: bool) -> SoftRows:
-        """The rows of a slot that holds these tokens."""
-        vocabulary, rng = self.board.vocabulary, self.board.rng
-        rows = vocabulary.rows(ids)
-        if not given and self.soft.init == "random":
-            rows = (vocabulary.unit * rng.standard_normal(rows.shape)).astype(np.float32)
-        if not given and self.soft.init == "labels":
-            means = [
-                vocabulary.rows(self._ids_of(name, word)).mean(axis=0)
-                for words in self.board.base.words.values()
-                for word in words
-            ]
-            count = min(len(means), len(rows))
-            rows[:count] = means[:count]
-        return SoftRows(rows)
+        return [Starts(self, self._board).prompt() for _ in range(self.seeds)]

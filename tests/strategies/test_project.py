@@ -78,7 +78,7 @@ def test_rows_at_their_tokens_are_telling_and_lead_back_to_them() -> None:
 
 
 def test_rows_far_from_all_tokens_are_said_to_tell_nothing() -> None:
-    result = search(Project(seeds=1, steps=20, lr=3.0, nearest=2))
+    result = search(Project(seeds=1, steps=20, lr=3.0, schedule="constant", nearest=2))
     assert not any(row["telling"] for row in result.findings["rows"])
     assert "the nearest tokens of 3 of 3 rows say nothing of them" in str(result)
 
@@ -86,7 +86,7 @@ def test_rows_far_from_all_tokens_are_said_to_tell_nothing() -> None:
 @pytest.mark.parametrize("method", DISCRETE)
 def test_methods_that_end_in_tokens_find_prompts_of_text(method: str) -> None:
     """What they read is a mixture; what is scored is the text of the likeliest tokens."""
-    result = search(Soft(seeds=2, steps=20, method=method, lr=1.5))
+    result = search(Soft(seeds=2, steps=30, method=method, lr=2.0, schedule="constant"))
     assert result.soft is None
     steps = [trial for trial in result.trials if trial.note.startswith("step") and trial.complete]
     assert len({trial.text for trial in steps}) > 2

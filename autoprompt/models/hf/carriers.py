@@ -17,6 +17,7 @@ _TEMPERATURES = (1.0, 0.05)
 _ENTROPY = 1.0  # nats a nat of entropy at the end
 _START = 1.0  # logits by which the token to start from leads all others together
 _NOISE = (1.0, 1e-4)  # of Langevin steps, from the first to the last
+_TINY = 1e-12  # least length, or square of one, that is divided by
 _LOGITS = 0.5  # logits that a unit of the learning rate moves
 
 
@@ -39,8 +40,8 @@ class Carrier(Protocol):
         """What is added to the loss, in nats."""
         ...
 
-    def settle(self, progress: float, lr: float) -> None:
-        """After a step."""
+    def settle(self, progress: float, lr: float, step: int) -> None:
+        """After a step, counted from 0 over the whole training."""
         ...
 
     def ids(self) -> tuple[int, ...] | None:
@@ -53,7 +54,7 @@ def carrier_of(
     start: torch.Tensor,
     unit: float,
     tokens: tuple[torch.Tensor, torch.Tensor] | None,
-    draw: torch.Generator,
+    seed: int,
 ) -> Carrier:
     """A slot's carrier at its beginning.
 
@@ -62,16 +63,16 @@ def carrier_of(
         start: [L, D] the rows to begin at.
         unit: r.
         tokens: ids [A] and embeddings [A, D] of the tokens allowed; for methods that end in tokens.
-        draw: what networks are drawn from.
+        seed: of what networks and noise are drawn from.
     """
     match training.method:
         case "prompt":
             return Plain(training, start, unit)
         case "residual" | "mlp" | "lstm":
-            return Network(training, start, unit, draw)
+            return Network(training, start, unit, seed)
     assert tokens is not None
     if training.method in ("pez", "langevin"):
-        return Nearest(training, start, unit, tokens, draw)
+        return Nearest(training, start, unit, tokens, seed)
     return Simplex(training, start, unit, tokens)
 
 
@@ -91,10 +92,11 @@ class Plain:
         """The pull to the start."""
         if not self._training.pull:
             return None
-        apart = (self.rows(progress) - self._start).square().sum(dim=-1)
-        return self._training.pull * (apart / self._start.square().sum(dim=-1)).mean()
+        start = self._start / self._unit
+        apart = (self.parameters["rows"] - start).square().sum(dim=-1)
+        return self._training.pull * (apart / start.square().sum(dim=-1).clamp_min(_TINY)).mean()
 
-    def settle(self, progress: float, lr: float) -> None:
+    def settle(self, progress: float, lr: float, step: int) -> None:
         """Back into the trust region."""
         if self._training.trust is None:
             return
@@ -102,7 +104,8 @@ class Plain:
             parameter, start = self.parameters["rows"], self._start / self._unit
             apart = parameter - start
             most = self._training.trust * start.norm(dim=-1, keepdim=True)
-            parameter.copy_(start + apart * torch.clamp(most / apart.norm(dim=-1, keepdim=True), max=1.0))
+            reached = apart.norm(dim=-1, keepdim=True).clamp_min(_TINY)
+            parameter.copy_(start + apart * torch.clamp(most / reached, max=1.0))
 
     def ids(self) -> None:
         """Rows are no tokens."""
@@ -115,15 +118,17 @@ class Network:
     drawn and trained (P-tuning).
     """
 
-    def __init__(self, training: Training, start: torch.Tensor, unit: float, draw: torch.Generator) -> None:
+    def __init__(self, training: Training, start: torch.Tensor, unit: float, seed: int) -> None:
         self._start, self._unit, self._kind = start / unit, unit, training.method
         length, width = start.shape
         hidden = training.hidden
+        draw = torch.Generator().manual_seed(seed)
 
         def drawn(*shape: int) -> torch.Tensor:
             return torch.randn(shape, generator=draw) / math.sqrt(shape[-1])
 
-        code = self._start.clone() if self._kind == "residual" else torch.randn(length, width, generator=draw)
+        code = torch.randn(length, width, generator=draw)
+        code = self._start.clone() if self._kind == "residual" else code
         self.parameters = {"code": code}
         if self._kind == "lstm":
             for side in ("forwards", "backwards"):
@@ -136,8 +141,10 @@ class Network:
         else:
             self.parameters |= {"in": drawn(hidden, width), "bias": torch.zeros(hidden)}
             self.parameters["out"] = torch.zeros(width, hidden)
-        for parameter in self.parameters.values():
-            parameter.requires_grad_()
+        # drawn on the CPU, so that they are the same on every device
+        self.parameters = {
+            name: each.to(start.device).requires_grad_() for name, each in self.parameters.items()
+        }
         # a step moves every weight: what a sum over n of them makes moves n times as far
         self.pace = {
             name: 1 / parameter.shape[-1] for name, parameter in self.parameters.items() if name != "code"
@@ -171,7 +178,7 @@ class Network:
         """None."""
         return None
 
-    def settle(self, progress: float, lr: float) -> None:
+    def settle(self, progress: float, lr: float, step: int) -> None:
         """Nothing to do."""
 
     def ids(self) -> None:
@@ -190,9 +197,9 @@ class Nearest:
         start: torch.Tensor,
         unit: float,
         tokens: tuple[torch.Tensor, torch.Tensor],
-        draw: torch.Generator,
+        seed: int,
     ) -> None:
-        self._noisy, self._unit, self._draw = training.method == "langevin", unit, draw
+        self._noisy, self._unit, self._seed = training.method == "langevin", unit, seed
         self._ids, self._table = tokens
         self._directions = torch.nn.functional.normalize(self._table, dim=-1)
         self.parameters = {"rows": (start / unit).requires_grad_()}
@@ -211,7 +218,7 @@ class Nearest:
         """None."""
         return None
 
-    def settle(self, progress: float, lr: float) -> None:
+    def settle(self, progress: float, lr: float, step: int) -> None:
         """Langevin's noise, and the way back to tokens."""
         if not self._noisy:
             return
@@ -219,7 +226,9 @@ class Nearest:
         noise = first * (last / first) ** progress
         with torch.no_grad():
             rows = self.parameters["rows"]
-            rows += math.sqrt(2 * lr * noise) * torch.randn(rows.shape, generator=self._draw)
+            # a step's own numbers, so that a training in parts is the whole
+            draw = torch.Generator().manual_seed(1_000_003 * (step + 1) + self._seed)
+            rows += math.sqrt(2 * lr * noise) * torch.randn(rows.shape, generator=draw).to(rows.device)
             rows.copy_(self._table[self._nearest()] / self._unit)
 
     def ids(self) -> tuple[int, ...]:
@@ -235,9 +244,10 @@ class Simplex:
     ) -> None:
         self._kind = training.method
         self._ids, self._table = tokens
-        nearest = torch.cdist(start, self._table).argmin(dim=-1)
-        logits = torch.zeros(len(start), len(self._ids))
-        logits[torch.arange(len(start)), nearest] = _START + math.log(len(self._ids))
+        near = torch.cdist(start, self._table, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = near.argmin(dim=-1)
+        logits = start.new_zeros(len(start), len(self._ids))
+        logits[torch.arange(len(start), device=start.device), nearest] = _START + math.log(len(self._ids))
         self.parameters = {"logits": (logits / _LOGITS).requires_grad_()}
         self.pace: dict[str, float] = {}
 
@@ -262,13 +272,14 @@ class Simplex:
         return mixed + (self._table[self.parameters["logits"].argmax(dim=-1)] - mixed).detach()
 
     def penalty(self, progress: float) -> torch.Tensor | None:
-        """The entropy, rising in weight."""
+        """The entropy, rising in weight over the second half: before, it would only keep what it began at."""
         if self._kind != "entropy":
             return None
         weights = self._weights(progress)
-        return _ENTROPY * progress * -(weights * weights.clamp_min(1e-20).log()).sum(dim=-1).mean()
+        rising = max(0.0, 2 * progress - 1)
+        return _ENTROPY * rising * -(weights * weights.clamp_min(1e-20).log()).sum(dim=-1).mean()
 
-    def settle(self, progress: float, lr: float) -> None:
+    def settle(self, progress: float, lr: float, step: int) -> None:
         """Nothing to do."""
 
     def ids(self) -> tuple[int, ...]:

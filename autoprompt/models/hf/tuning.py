@@ -17,11 +17,12 @@ import torch
 from autoprompt.errors import LabelWordError, TemplateError
 from autoprompt.models import Failure, TuneReply, TuneRequest
 from autoprompt.models.hf.carriers import Carrier, carrier_of, restored
-from autoprompt.models.hf.gradient import Gradients, differentiable, losses, parts
+from autoprompt.models.hf.gradient import Gradients, Run, differentiable, losses, parts
 from autoprompt.models.hf.head import Head
 from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.optimizers import State, rate, update
 from autoprompt.models.hf.slots import Slotted, batch_of
+from autoprompt.models.hf.tree_gradient import TreeRun
 from autoprompt.policy import TokenPolicy
 from autoprompt.soft import SoftRows
 
@@ -57,6 +58,13 @@ class _Training:
         """How far the whole training is at a step of this request, from 0 to 1."""
         return min(1.0, (self.request.done + step) / max(1, self.request.training.steps - 1))
 
+    def stop(self, step: int) -> None:
+        """It has left the finite numbers at a step of this request."""
+        self.problem = (
+            f"step {self.request.done + step + 1}: the loss, its gradient or the rows are no finite numbers "
+            f"(lr {self.request.training.lr}; lower it)"
+        )
+
 
 class Tuner:
     """Answers tune requests about one model.
@@ -88,6 +96,7 @@ class Tuner:
             requests: what to train.
             batch_tokens: padded tokens run together where there is no way back.
         """
+        run = self._fresh_run()
         replies: dict[int, TuneReply | Failure] = {}
         groups: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
@@ -97,10 +106,17 @@ class Tuner:
                 trained = self._begun([requests[index] for index in indices], indices, replies)
                 with torch.enable_grad(), differentiable(self._model):
                     for step in range(steps):
-                        self._step(list(trained.values()), step, batch_tokens)
+                        self._step(list(trained.values()), step, run, batch_tokens)
                 for index, training in trained.items():
                     replies[index] = _reply(training, steps)
         return [replies[index] for index in range(len(requests))]
+
+    def _fresh_run(self) -> Run:
+        """One that remembers nothing. What a text begins with is computed to the last digit as the batch it first came in
+        has it, and a training magnifies last digits: after a resumption it must be what it was.
+        """
+        run = self._gradients.run
+        return TreeRun(self._model, run._runner, self._table) if isinstance(run, TreeRun) else run
 
     def _begun(
         self, requests: Sequence[TuneRequest], indices: Sequence[int], replies: dict[int, TuneReply | Failure]
@@ -111,6 +127,7 @@ class Tuner:
         for index, request in zip(indices, requests, strict=True):
             try:
                 ids, texts = self._gradients.slotted(request.texts)
+                _check_rows(ids, request.texts[0].rendered.soft)
             except (TemplateError, LabelWordError) as error:
                 replies[index] = Failure(str(error))
                 continue
@@ -122,18 +139,15 @@ class Tuner:
     def _carried(self, request: TuneRequest, names: Sequence[str], texts: list[Slotted]) -> _Training:
         """A request at its beginning, or where its state left it."""
         soft = request.texts[0].rendered.soft
-        stored = _opened(request.state)
+        stored = _opened(request.state, self._table.weight.device)
         carriers, starts, states = {}, {}, {}
         policies = dict(request.policies)
         for number, name in enumerate(names):
             key = f"{name}/start"
             starts[name] = stored[key] if key in stored else self._table.tensor(soft[name])
-            seeds = [request.training.seed, request.done, number]
-            draw = torch.Generator().manual_seed(
-                int(torch.tensor(seeds).dot(torch.tensor([1_000_003, 1009, 1])))
-            )
+            seed = 1009 * request.training.seed + number
             tokens = self._tokens(policies[name]) if request.training.discrete else None
-            carriers[name] = carrier_of(request.training, starts[name], self._unit, tokens, draw)
+            carriers[name] = carrier_of(request.training, starts[name], self._unit, tokens, seed)
             for each in carriers[name].parameters:
                 states[name, each] = _taken(stored, f"{name}/{each}/")
             if request.state:
@@ -142,10 +156,10 @@ class Tuner:
 
     def _tokens(self, policy: TokenPolicy) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids [A] and embeddings [A, D] of the tokens a policy allows."""
-        ids = self._allowed(policy)
+        ids = self._allowed(policy).to(self._table.weight.device)
         return ids, self._table.embedded(ids.tolist())
 
-    def _step(self, trained: Sequence[_Training], step: int, bound: int) -> None:
+    def _step(self, trained: Sequence[_Training], step: int, run: Run, bound: int) -> None:
         """One step of every training that can go on."""
         live = [each for each in trained if not each.problem]
         if not live:
@@ -159,7 +173,7 @@ class Tuner:
         batch, weights, owner = self._batch(live, step)
         for part in parts(batch, bound, from_slots=self._gradients.from_slots):
             made = batch_of(part, len(self._table.weight))
-            loss = losses(part, made, self._head, self._gradients.run(made, given))
+            loss = losses(part, made, self._head, run(made, given))
             weight = torch.tensor([weights[id(each)] for each in part], device=loss.device)
             total += torch.autograd.grad((loss * weight).sum(), given)[0]
             for each, value in zip(part, (loss.detach() * weight), strict=True):
@@ -185,7 +199,7 @@ class Tuner:
                 batch.append(text)
                 weights[id(text)] = indices.count(index) / len(indices)
                 owner[id(text)] = number
-                each.tokens += text.encoded.tokens
+                each.tokens += indices.count(index) * text.encoded.tokens
         return batch, weights, owner
 
     def _moved(self, each: _Training, gradient: torch.Tensor, step: int) -> None:
@@ -204,10 +218,7 @@ class Tuner:
         slopes = torch.autograd.grad(aim, list(named.values()))
         norm = math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
         if not (math.isfinite(norm) and math.isfinite(each.losses[-1])):
-            each.problem = (
-                f"step {each.request.done + step + 1}: the loss or its gradient is no finite number "
-                f"(lr {training.lr}; lower it)"
-            )
+            each.stop(step)
             return
         scale = min(1.0, training.clip / norm) if training.clip and norm else 1.0
         lr = rate(training, each.request.done + step)
@@ -218,7 +229,9 @@ class Tuner:
                     training.optimizer, parameter, scale * slope, each.states[where], pace * lr
                 )
         for carrier in each.carriers.values():
-            carrier.settle(progress, lr)
+            carrier.settle(progress, lr, each.request.done + step)
+        if not all(bool(parameter.isfinite().all()) for parameter in named.values()):
+            each.stop(step)
 
 
 def _reply(each: _Training, steps: int) -> TuneReply | Failure:
@@ -238,8 +251,20 @@ def _reply(each: _Training, steps: int) -> TuneReply | Failure:
     return TuneReply(rows, ids, tuple(each.losses), state, each.tokens)
 
 
-def _opened(state: bytes) -> Mapping[str, torch.Tensor]:
-    return safetensors.torch.load(state) if state else {}
+def _check_rows(ids: Mapping[str, Sequence[int]], soft: Mapping[str, SoftRows]) -> None:
+    """See that every slot holds as many rows as its text has tokens."""
+    for name, each in ids.items():
+        count = len(soft[name]) if name in soft else 0
+        if count != len(each):
+            raise TemplateError(
+                f"slot {name!r}: its text is read as {len(each)} tokens here, but it holds {count} rows",
+                hint="give every slot that is trained as many rows as its text has tokens",
+            )
+
+
+def _opened(state: bytes, device: torch.device) -> Mapping[str, torch.Tensor]:
+    stored = safetensors.torch.load(state) if state else {}
+    return {key: value.to(device) for key, value in stored.items()}
 
 
 def _taken(stored: Mapping[str, torch.Tensor], start: str) -> State:
