@@ -40,8 +40,44 @@ SCRIPTS: dict[str, tuple[list[str], str]] = {
         ],
         "| bundled:causal | sst-2 | 150 |",
     ),
+    "soft_table.py": (
+        [
+            *(
+                "--models",
+                "bundled:causal",
+                "--tasks",
+                "sst-2",
+                "--seeds",
+                "1",
+                "--steps",
+                "4",
+                "--every",
+                "2",
+            ),
+            *(
+                "--methods",
+                "peft default",
+                "ours, cold",
+                "--batch",
+                "4",
+                "--test-rows",
+                "20",
+                "--runs",
+                "cells",
+            ),
+        ],
+        "| bundled:causal | sst-2 | 1 | 4 |",
+    ),
+    "soft_qa.py": (
+        [
+            *("--teaching", "1", "--seeds", "1", "--steps", "2", "--every", "2", "--peft-lr", "0.3"),
+            *("--select-rows", "8", "--test-rows", "8"),
+        ],
+        "| ours as it comes, drawn tokens |",
+    ),
 }
-NEEDS_SHARED = {"few_shot_table.py", "facts.py", "projection_table.py", "trigger_table.py"}
+NEEDS_SHARED = {"few_shot_table.py", "facts.py", "projection_table.py", "soft_table.py", "trigger_table.py"}
+NEEDS_PEFT = {"soft_table.py", "soft_qa.py"}
 
 
 def run(script: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -54,6 +90,8 @@ def run(script: str, arguments: list[str], folder: Path) -> subprocess.Completed
 def test_example_runs(script: str, tmp_path: Path) -> None:
     if script in NEEDS_SHARED and not SHARED.is_dir():
         pytest.skip("needs ../shared, which is not here")
+    if script in NEEDS_PEFT:
+        pytest.importorskip("peft", reason="what is compared with is not here")
     arguments, promise = SCRIPTS[script]
     done = run(script, arguments, tmp_path)
     assert done.returncode == 0, done.stderr
