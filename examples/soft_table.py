@@ -121,7 +121,9 @@ class Bench:
             for setting in [DEFAULT] if method == "peft default" else DOCUMENTED:
                 yield f"{setting.init} {setting.lr:g}", PeftTrainee(base, setting, steps, seed)
         else:
-            training = Training(steps=steps, lr=self.given.lr, optimizer=self.given.optimizer, seed=seed)
+            training = Training(
+                steps=steps, lr=self.given.lr, optimizer=self.given.optimizer, schedule="cosine", seed=seed
+            )
             prompt = self.warm() if method == "ours, warm" else self.cold(front=method == "ours, front")
             yield prompt.slots["trigger"], OurTrainee(self.model, self.task, prompt, training)
 

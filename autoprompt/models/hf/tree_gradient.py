@@ -37,6 +37,10 @@ class TreeRun:
         size = sum(parameter.nbytes for parameter in model.parameters())
         self._beginnings = _Beginnings(size // 2)
 
+    def fresh(self) -> TreeRun:
+        """One that remembers nothing yet."""
+        return TreeRun(self._model, self._runner, self._table)
+
     def __call__(self, batch: Batch, given: torch.Tensor) -> torch.Tensor:
         """What the head reads at the places of a batch, [n, D], differentiable by the rows ``given`` [M, D]."""
         size = len(self._table.weight)

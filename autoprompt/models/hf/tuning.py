@@ -116,7 +116,7 @@ class Tuner:
         has it, and a training magnifies last digits: after a resumption it must be what it was.
         """
         run = self._gradients.run
-        return TreeRun(self._model, run._runner, self._table) if isinstance(run, TreeRun) else run
+        return run.fresh() if isinstance(run, TreeRun) else run
 
     def _begun(
         self, requests: Sequence[TuneRequest], indices: Sequence[int], replies: dict[int, TuneReply | Failure]
