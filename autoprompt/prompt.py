@@ -116,6 +116,9 @@ class Prompt:
                         f"label words: {word!r} stands for both {owner[word]!r} and {label!r}; one word, one label"
                     )
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prompt) and self.key == other.key
+
     def __hash__(self) -> int:
         return hash(self.key)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from autoprompt.errors import InputError, LabelWordError, TemplateError
 from autoprompt.prompt import Piece, Prompt
-from autoprompt.template import MARKS, Data, SlotValue, Template, escape
+from autoprompt.soft import SoftRows
+from autoprompt.template import HOLE_END, HOLE_START, MARKS, Data, SlotValue, Template, escape
 
 CODE = st.text(alphabet="{}%#[]-+ \nab|.'\"", max_size=24)
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=40)
@@ -338,3 +339,24 @@ def test_fields() -> None:
 def test_label_words_that_would_be_misread_are_refused(words: dict[str, Any], said: str) -> None:
     with pytest.raises(LabelWordError, match=said):
         Prompt("{{ text }} {{ answer }}", words)
+
+
+def test_rows_are_part_of_what_a_prompt_is() -> None:
+    frame = f"{{{{ text }}}} {HOLE_START}a{HOLE_END} {{{{ answer }}}}"
+    hard = Prompt.of_frame(frame, {"a": "some words"}, {}, {})
+    one, other = (hard.softened({"a": SoftRows([[value, 0.0]] * 2)}) for value in (1.0, 2.0))
+    assert len({hard, one, other}) == 3
+    assert one == hard.softened({"a": SoftRows([[1.0, 0.0]] * 2)})
+    assert one.hardened() == hard
+    assert one.filled({"a": "other words"}).soft == {}
+    piece = next(piece for piece in one.render({"text": "x"}).before if piece.slot)
+    assert (piece.text, piece.rows) == ("some words", one.soft["a"])
+    assert all(not piece.slot for piece in hard.render({"text": "x"}).before)
+    with pytest.raises(TemplateError, match="no token slot 'b'"):
+        hard.softened({"b": SoftRows([[1.0]])})
+
+
+@pytest.mark.parametrize("values", [[[]], [[float("nan")]], [[float("inf")]]])
+def test_rows_are_a_matrix_of_finite_numbers(values: list[list[float]]) -> None:
+    with pytest.raises(InputError, match="soft rows"):
+        SoftRows(values)
