@@ -233,10 +233,11 @@ def test_finite_differences(architecture: str) -> None:
         for text in ("a slow dog", "the rain and the cat")
     ]
     gradient = gradients.reply(requests, 1024).slots["words"].gradient
-    run, found = gradients.run, []
+    run, found = gradients.new_run(), []
     for size in (3e-3, -3e-3):
         step = size * gradients._table.scale * torch.tensor(gradient / np.linalg.norm(gradient)).double()
-        gradients.run = lambda batch, rows, step=step: run(batch, rows + step)  # type: ignore[misc]
+        gradients.new_run = lambda step=step: lambda batch, rows: run(batch, rows + step)  # type: ignore[misc]
+        gradients._runs.clear()
         found.append(gradients.reply(requests, 1024).loss)
     assert (found[0] - found[1]) / 6e-3 == pytest.approx(np.linalg.norm(gradient), rel=2e-3)
 
@@ -285,6 +286,19 @@ def test_what_is_remembered_of_one_batch_serves_another_one() -> None:
         assert found.slots["words"].gradient == expected
 
 
+def test_what_is_remembered_changes_no_digit() -> None:
+    """A search that is resumed begins with nothing remembered, and goes on to the very numbers."""
+    pair = make_model("llama")
+    texts = ["the film was good", "the film is slow", "the film was bad", "the dog is good", "the"]
+    requests = [GradientRequest(rendered("middle", text), SINGLE, (0,)) for text in texts]
+    ours = gradients_of(pair)
+    for picked in ([0, 1], [0, 2], [0, 3, 4], [1, 2, 3], [0, 1], [4, 0], [0, 1, 2, 3, 4], [0, 2]):
+        part = [requests[at] for at in picked]
+        fresh, found = gradients_of(pair).reply(part, 1024), ours.reply(part, 1024)
+        assert found.loss == fresh.loss
+        assert np.array_equal(found.slots["words"].gradient, fresh.slots["words"].gradient)
+
+
 @pytest.mark.parametrize("state", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("architecture", ["gpt2", "distilbert", "bart"])
 def test_the_model_is_left_as_it_was(architecture: str, state: Any) -> None:
@@ -319,7 +333,7 @@ def test_weights_are_frozen_only_while_it_runs() -> None:
         seen.extend(each.requires_grad for each in model.parameters())
         raise ZeroDivisionError
 
-    gradients.run = failing
+    gradients.new_run = lambda: failing
     with pytest.raises(ZeroDivisionError):
         gradients.reply(asked("front", SINGLE), 1024)
     assert seen

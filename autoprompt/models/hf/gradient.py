@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ Encode = Callable[[Sequence[LabelRequest]], list[Encoded]]
 # that is only scored: on a CPU 512, 1.15 times as fast as 2,048 and a quarter of the memory (GPT-2 and Llama of 6
 # layers, GPT-2 of 12).
 _FEWER = 2
+_RUNS = 4  # batches whose beginnings are remembered
 Run = Callable[[Batch, torch.Tensor], torch.Tensor]
 """(a batch, rows [M, D] that stand in it) to what the head reads at the batch's places, [n, .], which depends on the
 rows."""
@@ -90,8 +92,8 @@ class Gradients:
         max_length: tokens that fit, None where unbounded; fields are shortened to it.
         table: the model's input embeddings.
         head: its output layer.
-        run: runs batches.
-        from_slots: whether it runs what stands before the slots forwards only.
+        new_run: makes what runs batches.
+        from_slots: whether that runs what stands before the slots forwards only, and remembers it.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Gradients:
         max_length: int | None,
         table: InputTable,
         head: Head,
-        run: Run,
+        new_run: Callable[[], Run],
         from_slots: bool = False,
     ) -> None:
         self._model = model
@@ -116,8 +118,9 @@ class Gradients:
         self._max_length = max_length
         self._table = table
         self._head = head
-        self.run = run
+        self.new_run = new_run
         self.from_slots = from_slots
+        self._runs: OrderedDict[tuple[Ids, ...], Run] = OrderedDict()
         self._finder = SlotFinder(tokens, kind, name=name)
 
     def reply(self, requests: Sequence[GradientRequest], batch_tokens: int) -> GradientReply:
@@ -143,7 +146,7 @@ class Gradients:
             for part in parts(slotted, batch_tokens // _FEWER, from_slots=self.from_slots):
                 shifts = torch.zeros_like(total, requires_grad=True)
                 batch = batch_of(part, len(weight))
-                read = self.run(batch, standing + self._table.scale * shifts)
+                read = self._run_of(part)(batch, standing + self._table.scale * shifts)
                 loss = losses(part, batch, self._head, read).sum()
                 total += torch.autograd.grad(loss, shifts)[0]
                 summed.append(loss.detach())
@@ -159,6 +162,20 @@ class Gradients:
             slots[name] = SlotGradient(each, gradient[start : start + len(each)])
             start += len(each)
         return GradientReply(mean, slots, sum(each.encoded.tokens for each in slotted))
+
+    def _run_of(self, part: Sequence[Slotted]) -> Run:
+        """What runs a part, and remembers what its texts begin with; another one for other beginnings.
+
+        To the last digit these are what the batch that they were computed in makes of them. A search that is resumed must
+        find what it would have found, so they serve only the very same batch again.
+        """
+        key = tuple(each.encoded.rows[0][: min(each.at)] for each in part) if self.from_slots else ()
+        if key not in self._runs:
+            self._runs[key] = self.new_run()
+        self._runs.move_to_end(key)
+        while len(self._runs) > _RUNS:
+            self._runs.popitem(last=False)
+        return self._runs[key]
 
     def first_order(self, gradient: Floats, *, block: int = 8192) -> NDArray[np.float32]:
         """[L, V] in float32: every row of the table times ``gradient`` [L, D], ``block`` rows at a time."""

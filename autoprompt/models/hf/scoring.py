@@ -239,7 +239,7 @@ class HuggingFaceModel(abc.ABC):
         reader.learn((probe.source, probe.rows[0]))
         table = self._table
         as_tree = self.kind == "causal" and bool(reader.tree.able) and reader.use_tree
-        run: Run = PaddedRun(model, table, kind=self.kind, pad=self._pad, head=reader.head)
+        padded_run: Run = PaddedRun(model, table, kind=self.kind, pad=self._pad, head=reader.head)
         return Gradients(
             model,
             self._tokens,
@@ -249,7 +249,7 @@ class HuggingFaceModel(abc.ABC):
             max_length=self.max_length,
             table=table,
             head=reader.head,
-            run=TreeRun(model, reader.tree, table) if as_tree else run,
+            new_run=(lambda: TreeRun(model, reader.tree, table)) if as_tree else lambda: padded_run,
             from_slots=as_tree,
         )
 

@@ -7,7 +7,6 @@ search asks for gradients on the same examples again and again, so what stands b
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -35,11 +34,7 @@ class TreeRun:
         self._runner = runner
         self._table = table
         size = sum(parameter.nbytes for parameter in model.parameters())
-        self._beginnings = _Beginnings(size // 2)
-
-    def fresh(self) -> TreeRun:
-        """One that remembers nothing yet."""
-        return TreeRun(self._model, self._runner, self._table)
+        self._beginnings = _Beginnings(size // 8)
 
     def __call__(self, batch: Batch, given: torch.Tensor) -> torch.Tensor:
         """What the head reads at the places of a batch, [n, D], differentiable by the rows ``given`` [M, D]."""
@@ -72,12 +67,14 @@ _Key = tuple[Ids, int]
 
 
 class _Beginnings:
-    """Keys and values of what texts begin with, up to ``bound`` bytes, those used last."""
+    """Keys and values of what texts begin with, up to ``bound`` bytes; where they take more, none are kept, so that all of
+    a batch are remembered, or computed together as they were at first.
+    """
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
         self._bytes = 0
-        self._known: OrderedDict[_Key, list[KeysValues]] = OrderedDict()
+        self._known: dict[_Key, list[KeysValues]] = {}
 
     def recall(self, run: Run, trie: Trie, nodes: Sequence[int]) -> list[int]:
         """Give the run what is known of some nodes; return those of which nothing is."""
@@ -85,7 +82,6 @@ class _Beginnings:
         for node in nodes:
             key = _spelled(trie, node)
             if key in self._known:
-                self._known.move_to_end(key)
                 run.give(node, self._known[key])
             else:
                 new.append(node)
@@ -97,9 +93,9 @@ class _Beginnings:
             layers = run.kept(node)
             self._known[_spelled(trie, node)] = layers
             self._bytes += _size(layers)
-        while self._bytes > self._bound:
-            _, layers = self._known.popitem(last=False)
-            self._bytes -= _size(layers)
+        if self._bytes > self._bound:
+            self._known.clear()
+            self._bytes = 0
 
 
 def _size(layers: Sequence[KeysValues]) -> int:

@@ -22,7 +22,6 @@ from autoprompt.models.hf.head import Head
 from autoprompt.models.hf.input_table import InputTable
 from autoprompt.models.hf.optimizers import State, rate, update
 from autoprompt.models.hf.slots import Slotted, batch_of
-from autoprompt.models.hf.tree_gradient import TreeRun
 from autoprompt.policy import TokenPolicy
 from autoprompt.soft import SoftRows
 
@@ -96,7 +95,8 @@ class Tuner:
             requests: what to train.
             batch_tokens: padded tokens run together where there is no way back.
         """
-        run = self._fresh_run()
+        # one that remembers nothing of other calls: a training that is resumed must be what it was, to the last digit
+        run = self._gradients.new_run()
         replies: dict[int, TuneReply | Failure] = {}
         groups: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
@@ -110,13 +110,6 @@ class Tuner:
                 for index, training in trained.items():
                     replies[index] = _reply(training, steps)
         return [replies[index] for index in range(len(requests))]
-
-    def _fresh_run(self) -> Run:
-        """One that remembers nothing. What a text begins with is computed to the last digit as the batch it first came in
-        has it, and a training magnifies last digits: after a resumption it must be what it was.
-        """
-        run = self._gradients.run
-        return run.fresh() if isinstance(run, TreeRun) else run
 
     def _begun(
         self, requests: Sequence[TuneRequest], indices: Sequence[int], replies: dict[int, TuneReply | Failure]
