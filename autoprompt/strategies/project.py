@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprompt.asks import Answer, Ask, Score, Scored
+from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Score, Scored, Tune
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
+from autoprompt.strategies import Setting
 from autoprompt.strategies.soft import Play, Soft
 from autoprompt.task import Example
 from autoprompt.vocabulary import Metric
@@ -48,8 +49,8 @@ class Project(Soft):
 
     Attributes:
         share: of the calls, how many training may take where ``steps`` is not given.
-        nearest: tokens considered a row.
-        width: paths kept by the beam.
+        nearest: tokens considered a row; fewer where the budget would not pay for the beam and its control.
+        width: paths kept by the beam; likewise.
         metric: by which tokens are near.
         sample: examples a path is scored on; as many of train.
         left_out: whether it is measured what each row is worth, by the mean embedding in its place.
@@ -62,6 +63,7 @@ class Project(Soft):
     sample: int = 32
     left_out: bool = True
     _findings: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _spent: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -83,6 +85,17 @@ class Project(Soft):
         found = {**super().findings, **self._findings}
         told = [some["report"] for some in (super().findings, self._findings) if "report" in some]
         return {**found, "report": "\n".join(told)} if told else found
+
+    def begin(self, setting: Setting) -> None:
+        """Start afresh."""
+        self._spent = 0
+        super().begin(setting)
+
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
+        """Count what was asked, and go on with the answers."""
+        for ask, _ in zip(asks, answers, strict=False):
+            self._spent += (GRADIENT_CALLS if isinstance(ask, Tune) else 1) * len(ask.examples)
+        super().tell(asks, answers)
 
     def _search(self) -> Play:
         self._findings = {}
@@ -135,10 +148,9 @@ class Project(Soft):
     def _beam(self, best: Prompt) -> Generator[Sequence[Ask], Sequence[Answer], int]:
         """Row after row becomes one of its nearest tokens, the clearest first; how many candidates were scored."""
         examples = self._examples()
+        nearest, width = self._beam_size(sum(map(len, best.soft.values())))
         near = {
-            name: self._board.vocabulary.nearest(
-                rows.values, self._board.allowed[name], self.nearest, self.metric
-            )
+            name: self._board.vocabulary.nearest(rows.values, self._board.allowed[name], nearest, self.metric)
             for name, rows in best.soft.items()
         }
         paths, evaluations = [_Path((), best)], 0
@@ -149,9 +161,9 @@ class Project(Soft):
                 Score(path.prompt, examples, note=f"beam {name}.{at}", beside=True) for path in tried
             ]
             evaluations += len(tried)
-            paths = [tried[index] for index in _best(answers)][: 4 * self.width]
+            paths = [tried[index] for index in _best(answers)][: 4 * width]
             if len(paths[0].tokens) < sum(map(len, best.soft.values())):
-                paths = paths[: self.width]
+                paths = paths[:width]
         found: list[Prompt] = []
         for path in paths:
             prompt = self._in_tokens(_slots(path, best))
@@ -161,6 +173,23 @@ class Project(Soft):
             merits = yield from self._on_select(found, "beam")
             self._findings["in words"]["beam"] = max(merits)[0]
         return evaluations
+
+    def _beam_size(self, rows: int) -> tuple[int, int]:
+        """Tokens a row and paths such that the calls that are left pay for the beam, as many drawn prompts, and what each
+        row is worth.
+        """
+        if self._setting.calls is None:
+            return self.nearest, self.width
+        each, select = len(self._examples()), len(self._setting.select)
+        left = self._setting.calls - self._spent - 2 * self.width * select
+        left -= (1 + rows) * each if self.left_out else 0
+
+        def cost(nearest: int, width: int) -> int:
+            return 2 * each * nearest * (1 + width * (rows - 1))
+
+        sizes = [(nearest, width) for width in range(self.width, 0, -1) for nearest in (self.nearest,)]
+        sizes += [(nearest, 1) for nearest in range(self.nearest - 1, 0, -1)]
+        return next((size for size in sizes if cost(*size) <= left), (1, 1))
 
     def _order(self, near: Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]) -> list[Place]:
         """All places, the row whose nearest token leads the next one most first."""

@@ -54,6 +54,19 @@ def test_every_way_back_is_scored_beside_its_controls(architecture: str, tmp_pat
     assert "words     on select: soft" in str(result)
 
 
+@pytest.mark.parametrize("calls", [900, 1400, 2500])
+def test_a_beam_is_as_wide_as_the_budget_pays_for(calls: int) -> None:
+    """Where it would not pay for all of it, the beam is narrower, and its control is as large as it."""
+    result = search(Project(seeds=1), calls=calls)
+    assert result.spent.calls <= calls
+    words = result.findings["in words"]
+    drawn = next(name for name in words if name.startswith("best of"))
+    beam = [trial for trial in result.trials if trial.note.startswith("beam")]
+    assert "beam" in words
+    assert int(drawn.split()[2]) == len([trial for trial in beam if trial.n == 24 and not trial.complete])
+    assert "worth" in result.findings["rows"][-1]
+
+
 def test_rows_are_described_one_by_one() -> None:
     rows = search(Project(seeds=1, steps=10, nearest=3)).findings["rows"]
     assert [row["at"] for row in rows] == [0, 1, 2]
