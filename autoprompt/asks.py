@@ -31,8 +31,8 @@ class Score:
         examples: the examples, in the order in which the answer lists them.
         repeat: tells repeated questions apart when the noise of a model is measured; 0 otherwise.
         note: a word for the log on why it was asked, such as ``seed`` or ``block 2``; changes nothing.
-        beside: the prompt breaks a rule of its space (its token policy, its bound on perplexity): it is kept beside
-            the result and never is it.
+        beside: the prompt breaks a rule of its space (its token policy, its bound on perplexity), or is half a soft one on
+            its way to words: it may be kept beside the result and never is it.
     """
 
     prompt: Prompt

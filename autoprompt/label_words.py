@@ -183,7 +183,7 @@ def find_label_words(
     _check_call(task, method, {"per_label": per_label, "candidates": candidates, "keep": keep}, seed)
     if candidates < per_label:
         raise InputError(f"candidates: at least per_label={per_label} are needed (got {candidates})")
-    finished = load_prompt(task.seed_prompt if prompt is None else prompt, task)
+    finished = load_prompt(task.seed_prompt if prompt is None else prompt, task, soft=False)
     check_model(model)
     kind = model_kind(model)
     finished.check(set(task.fields), answer_at_end=kind is not None and kind != "masked")

@@ -15,9 +15,9 @@ from autoprompt.softfiles import load_soft
 from autoprompt.task import Task
 
 
-def load_prompt(prompt: Prompt | str | Path, task: Task) -> Prompt:
+def load_prompt(prompt: Prompt | str | Path, task: Task, *, soft: bool = True) -> Prompt:
     """A prompt as it is, from a prompt file or the folder of a soft prompt, or from a template text; the task's words
-    where it has none of its own.
+    where it has none of its own. ``soft``: whether it may hold rows.
     """
     if is_soft_folder(prompt):
         prompt = load_soft(Path(str(prompt)))
@@ -26,6 +26,11 @@ def load_prompt(prompt: Prompt | str | Path, task: Task) -> Prompt:
     elif isinstance(prompt, str):
         prompt = Prompt(prompt)
     finished = prompt if prompt.words or not task.words else dataclasses.replace(prompt, words=task.words)
+    if finished.soft and not soft:
+        raise InputError(
+            "prompt: holds soft rows, but label words are looked for with a prompt of text",
+            hint="give its text, or prompt.hardened()",
+        )
     finished.check(set(task.fields))
     if task.labels and set(finished.words) != set(task.labels):
         raise DataError(

@@ -81,7 +81,7 @@ class SoftRows:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
     """How soft rows are trained. Rows count in units of r, the root mean square of the embeddings, so that one ``lr``
-    serves models of any scale (../shared/field/soft.md, 1.2).
+    serves models of any scale: Adam and Adafactor move every number by about ``lr`` a step, whatever its size.
 
     Attributes:
         steps: steps of the whole training, which schedules are over.

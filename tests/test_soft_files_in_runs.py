@@ -38,6 +38,8 @@ def test_the_folder_scores_what_was_reported_and_knows_its_model(tmp_path: Path)
     assert again.estimate.value == result.soft_test.value
     with pytest.raises(InputError, match="trained with"):
         autoprompt.evaluate(reviews(), model_of("llama"), str(tmp_path / "run" / "soft"))
+    with pytest.raises(InputError, match="holds soft rows"):
+        autoprompt.find_label_words(reviews(), model_of("gpt2"), prompt=result.soft)
     both = autoprompt.evaluate(reviews(), model_of("gpt2"), [tmp_path / "run" / "soft", result.candidate])
     assert len(both.prompts) == 2
 

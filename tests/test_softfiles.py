@@ -19,8 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from autoprompt.errors import DataError, InputError, MissingCapability
 from autoprompt.models import LabelReply, LabelRequest
-from autoprompt.models.hf.peft_format import opened
-from autoprompt.models.hf.portrait import differences, portrait
+from autoprompt.models.hf.portrait import differences, opened, portrait
 from autoprompt.models.hf.spare_tokens import unused_ids
 from autoprompt.models.load import load_model
 from autoprompt.prompt import Prompt

@@ -14,7 +14,7 @@ from autoprompt.errors import DataError, InputError, MissingCapability, UnknownN
 from autoprompt.models import Model
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
-from autoprompt.softfiles.disk import parsed, read_json, refuse_hard, write_bytes, write_json
+from autoprompt.softfiles.disk import parsed, read_json, refuse_hard, write_json
 from autoprompt.study import write_atomically
 
 Form = Literal["auto", "PROMPT_TUNING", "PREFIX_TUNING", "TRAINABLE_TOKENS", "LORA"]
@@ -85,9 +85,10 @@ def import_peft(
         MissingCapability: the rows do not fit the model.
     """
     from autoprompt.models.hf import peft_format
+    from autoprompt.models.hf.portrait import opened
 
     rows, special = peft_rows(folder), _special_rows(Path(folder))
-    inner = peft_format.opened(model)
+    inner = opened(model)
     rows = SoftRows(rows.values[special:])
     prompt, alike = peft_format.in_front(inner, template, words or {}, rows, slot)
     start = peft_format.special_start(inner)
@@ -135,8 +136,8 @@ def export_peft(
         InputError: the prompt cannot be said in this form; the error names the next step.
         MissingCapability: PEFT could not run this model.
     """
-    from autoprompt.models.hf.adapter_files import before_the_data, spare_tokens
-    from autoprompt.models.hf.peft_format import opened
+    from autoprompt.models.hf.adapter_files import before_the_data, on_spare_tokens
+    from autoprompt.models.hf.portrait import opened
 
     refuse_hard(prompt)
     if form not in get_args(Form):
@@ -148,18 +149,18 @@ def export_peft(
     if form in ("PROMPT_TUNING", "PREFIX_TUNING"):
         adapter = before_the_data(inner, prompt, samples, form=form)
     elif form != "auto":
-        adapter = spare_tokens(inner, prompt, samples, form=form)
+        adapter = on_spare_tokens(inner, prompt, samples, form=form)
     else:
         try:
             adapter = before_the_data(inner, prompt, samples)
         except (InputError, MissingCapability) as error:
             try:
-                adapter = spare_tokens(inner, prompt, samples, form=form)
+                adapter = on_spare_tokens(inner, prompt, samples, form=form)
             except (InputError, MissingCapability) as other:
                 raise InputError(
                     f"no form of PEFT says this prompt: {error.message}; {other.message}", hint=other.hint
                 ) from None
-    write_bytes(
+    write_atomically(
         folder / "adapter_model.safetensors", safetensors.numpy.save(dict(adapter.tensors), {"format": "pt"})
     )
     write_json(folder / "prompt.json", adapter.reading)

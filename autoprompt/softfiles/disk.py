@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ def refuse_hard(prompt: Prompt) -> None:
     """Raise InputError for a prompt of words alone."""
     if not prompt.soft:
         raise InputError(
-            "prompt: holds no soft rows", hint="write_prompt (or result.export) saves a prompt of words"
+            "prompt: holds no soft rows", hint="a prompt of words is saved by result.save('best_prompt.txt')"
         )
 
 
@@ -57,19 +55,3 @@ def parsed(path: Path, raw: bytes) -> Tensors:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping for people to read, whole or not at all."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """As ``write_atomically``, for bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -21,7 +21,7 @@ from autoprompt.errors import DataError, InputError, MissingCapability
 from autoprompt.models import Model
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
-from autoprompt.softfiles.disk import Tensors, parsed, read_json, refuse_hard, write_bytes, write_json
+from autoprompt.softfiles.disk import Tensors, parsed, read_json, refuse_hard, write_json
 from autoprompt.study import write_atomically
 from autoprompt.template import HOLE, HOLE_END, HOLE_START
 
@@ -86,8 +86,7 @@ def save_soft(path: str | Path, prompt: Prompt, model: Model, about: Mapping[str
         MissingCapability: the model's embeddings cannot be read.
     """
     from autoprompt import __version__
-    from autoprompt.models.hf.peft_format import opened
-    from autoprompt.models.hf.portrait import portrait
+    from autoprompt.models.hf.portrait import opened, portrait
 
     folder = Path(path)
     base = _Base(**portrait(opened(model)))
@@ -120,7 +119,7 @@ def save_soft(path: str | Path, prompt: Prompt, model: Model, about: Mapping[str
         raise InputError(
             f"{folder}: the soft prompt would not read back as it is", hint="make it with Prompt.softened"
         )
-    write_bytes(folder / file.rows.file, raw)
+    write_atomically(folder / file.rows.file, raw)
     write_json(folder / "soft.json", file.model_dump())
     if before is not None and before.rows.file != file.rows.file:
         (folder / before.rows.file).unlink(missing_ok=True)
@@ -230,8 +229,7 @@ def _tensors(folder: Path, file: _File) -> Tensors:
 
 
 def _check_model(folder: Path, file: _File, model: Model) -> None:
-    from autoprompt.models.hf.peft_format import opened
-    from autoprompt.models.hf.portrait import differences, portrait
+    from autoprompt.models.hf.portrait import differences, opened, portrait
 
     found = differences(file.model.model_dump(), portrait(opened(model)))
     if found:

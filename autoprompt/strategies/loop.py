@@ -1,8 +1,7 @@
 """Loop: from words to rows and back, again and again.
 
 A gradient search finds words; rows begin at them and are trained near them; the rows are put back into words; a gradient
-search goes on from there. A round's words are taken only where they are better beyond noise
-(../shared/field/soft.md, 4.6).
+search goes on from there. A round's words are taken only where they are better beyond noise.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Project: train rows, and look for the words that do as well.
 
-Nearest tokens alone do badly by any measure, and prompts that were scored do well (../shared/field/soft.md, 4.4). So a
-beam goes over the nearest tokens of every row, the rows not yet decided staying rows, and candidates are scored on
-examples. Beside it stand the controls that say what the rows were worth: as many drawn prompts scored in the same way, and
-the prompt that training began at. Where the nearest tokens say nothing of a row, the findings say so.
+Nearest tokens alone do badly by any measure, and say nothing of what rows mean (Khashabi et al. 2022, "Prompt
+Waywardness"). So a beam goes over the nearest tokens of every row, the rows not yet decided staying rows, and candidates
+are scored on examples. Beside it stand the controls that say what the rows were worth: as many drawn prompts scored in
+the same way, and the prompt that training began at. Where nearest tokens say nothing of a row, the findings say so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAMPLE = 2000
 """Tokens whose embeddings stand for all where a mean or a median length is taken."""
 FAR, CLOSE, LONG = 1.0, 0.02, 3.0
 """Distance to the nearest token in lengths of it, lead of the nearest token in cosine, length of a row in median lengths of
-tokens: beyond, at or under these, nearest tokens say nothing (../shared/field/soft.md, 4.7)."""
+tokens: beyond, at or under these, nearest tokens say nothing (trained rows of small models all were there)."""
 Place = tuple[str, int]
 """(slot, position)."""
 Merit = tuple[float, float]

@@ -1,7 +1,7 @@
 """Soft: train rows in place of the tokens of a space's token slots, then say what is left of them in words.
 
 Several trainings run side by side, each on batches of its own. After every few steps their rows are measured on select,
-and the best iterate is kept, since the last one often is not (../shared/field/soft.md, 1.3). At the end the best
+and the best iterate is kept, since the last one is often worse: few examples are soon learnt by heart. At the end the best
 rows are put back into words by their nearest tokens, so that the result says what the way back costs.
 """
 

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from autoprompt.models import CompletingModel, Failure, LabelReply, LabelRequest, TextReply, TextRequest
+from autoprompt.models import (
+    CompletingModel,
+    Failure,
+    FluencyReply,
+    FluencyRequest,
+    LabelReply,
+    LabelRequest,
+    TextReply,
+    TextRequest,
+)
 from autoprompt.models.load import load_model
 from autoprompt.prompt import Piece, Rendered
 from autoprompt.soft import SoftRows
@@ -170,3 +179,16 @@ def test_rows_that_do_not_fit_are_failures() -> None:
     )
     assert isinstance(reply, Failure)
     assert "holds 1 rows" in reply.message
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bert"])
+def test_rows_have_no_likelihood(architecture: str) -> None:
+    """The text that says where they stand has one, but it is not what is read."""
+    loaded = load_model(make_model(architecture))
+    hard = text(FIELDS[0], loaded.kind)
+    plain, soft = loaded.fluency(
+        [FluencyRequest(hard), FluencyRequest(softened(hard, own_rows(loaded, hard)))]
+    )
+    assert isinstance(plain, FluencyReply)
+    assert isinstance(soft, Failure)
+    assert "holds rows" in soft.message

@@ -98,7 +98,9 @@ def before_the_data(
     return Adapter(config, {"prompt_embeddings": values}, reading, _baked_readme(model, prompt, baked, form))
 
 
-def spare_tokens(model: HuggingFaceModel, prompt: Prompt, samples: Sequence[Fields], *, form: str) -> Adapter:
+def on_spare_tokens(
+    model: HuggingFaceModel, prompt: Prompt, samples: Sequence[Fields], *, form: str
+) -> Adapter:
     """Rows in place of tokens that no text is cut into, as ``form`` says: TRAINABLE_TOKENS, LORA, or whichever leaves
     the other tokens' logits alone.
 
@@ -181,7 +183,7 @@ Written by autoprompt for the model `{name}`{revision}; with any other model it 
 ```python
 import json
 
-import jinja2
+from jinja2.sandbox import SandboxedEnvironment
 from peft import PeftModel
 from transformers import {auto}, AutoTokenizer
 
@@ -190,7 +192,7 @@ tokenizer = AutoTokenizer.from_pretrained(BASE)
 model = PeftModel.from_pretrained({auto}.from_pretrained(BASE), ".").eval()  # "." is this folder
 with open("prompt.json", encoding="utf-8") as file:
     reading = json.load(file)
-template = jinja2.Template(reading["template"], keep_trailing_newline=True)
+template = SandboxedEnvironment(keep_trailing_newline=True).from_string(reading["template"])
 """
 _BAKED = """
 

@@ -128,13 +128,18 @@ class Fluency:
         except TemplateError:  # one of them, perhaps; the others are read all the same
             return [self._alone(rendered) for rendered in texts]
         return [
-            self._rows(text) if self._max_length is None or len(text.ids) <= self._max_length
+            self._rows(text)
+            if not rendered.soft and (self._max_length is None or len(text.ids) <= self._max_length)
             else self._alone(rendered)
             for rendered, text in zip(texts, found, strict=True)
         ]  # fmt: skip
 
     def _alone(self, rendered: Rendered) -> SlotRows:
         """One text as ids, its fields shortened until it fits."""
+        if rendered.soft:
+            return _unreadable(
+                f"slot {next(iter(rendered.soft))!r} holds rows, which have no likelihood as tokens do"
+            )
         if not any(piece.slot for piece in (*rendered.before, *rendered.after)):
             return _unreadable("there is no slot in this text whose fluency could be told")
         try:

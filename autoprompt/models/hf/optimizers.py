@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -24,7 +25,7 @@ def rate(training: Training, step: int) -> float:
         case "linear":
             return training.lr * left
         case "cosine":
-            return training.lr * 0.5 * (1 - float(torch.cos(torch.tensor(left * torch.pi))))
+            return training.lr * 0.5 * (1 - math.cos(left * math.pi))
     return training.lr
 
 

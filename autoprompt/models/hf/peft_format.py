@@ -1,5 +1,4 @@
-"""What a soft prompt needs to leave this library and to come back: the ids of what stands around its rows, and tokens
-of the table that no text is cut into.
+"""What a soft prompt needs to leave this library and to come back: the ids of what stands around its rows.
 
 PEFT reads prompt-tuning rows before everything else, special tokens included. So all that stands before the first
 data field is baked in with them: special tokens, text and rows, each as the row the model reads.
@@ -39,20 +38,6 @@ _PROBES = (
 )  # fmt: skip
 """Values of fields with which the seam between what is baked in and the rest is tried."""
 _ANCHORS = (".", ",", ":", ";", "-", "the", "a", "and", "of", "it")
-
-
-def opened(model: object) -> HuggingFaceModel:
-    """The model, if its inside can be reached.
-
-    Raises:
-        MissingCapability: it cannot.
-    """
-    if not isinstance(model, HuggingFaceModel):
-        raise MissingCapability(
-            f"soft prompts belong to models whose embeddings can be read (got {type(model).__name__})",
-            hint='use load_model with a folder, a Hugging Face id, "bundled:causal" or (model, tokenizer)',
-        )
-    return model
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autoprompt.errors import MissingCapability
 from autoprompt.models.hf.identity import tokenizer_content
 from autoprompt.models.hf.scoring import HuggingFaceModel
 
@@ -19,6 +20,20 @@ _TOLERANCE = {
     "torch.float16": 2.0**-9,
     "torch.bfloat16": 2.0**-6,
 }  # relative; scaled embeddings are rounded twice
+
+
+def opened(model: object) -> HuggingFaceModel:
+    """The model, if its inside can be reached.
+
+    Raises:
+        MissingCapability: it cannot.
+    """
+    if not isinstance(model, HuggingFaceModel):
+        raise MissingCapability(
+            f"soft prompts belong to models whose embeddings can be read (got {type(model).__name__})",
+            hint='use load_model with a folder, a Hugging Face id, "bundled:causal" or (model, tokenizer)',
+        )
+    return model
 
 
 def portrait(model: HuggingFaceModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How near rows are to the embeddings of tokens, by five measures (../shared/field/soft.md, 4.1)."""
+"""How near rows are to the embeddings of tokens, by five measures."""
 
 from __future__ import annotations
 
