@@ -237,6 +237,11 @@ class Tuned:
 Answer = Scored | Slope | Fluent | Tuned
 
 
+def price(ask: Ask) -> int:
+    """Calls that an ask costs at most: where nothing of it was asked before."""
+    return len(ask.examples) * (GRADIENT_CALLS if isinstance(ask, (Gradient, Tune)) else 1)
+
+
 def scored_pairs(asks: Sequence[Ask], answers: Sequence[Answer]) -> list[tuple[Score, Scored]]:
     """The scores among the questions of a round, with their answers; what was not answered is left out."""
     return [

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import few_shot_table as few_shot
-from trigger_table import Remembering
+from trigger_table import Remembering, read_arguments, spread
 
 import autoprompt
 from autoprompt.models import OpenModel
@@ -114,10 +114,10 @@ def report(runs: Path) -> str:
             continue
         projected = [methods["projected"][seed] for seed in seeds]
         cells = [
-            _spread([each["manual"] for each in projected]),
-            _spread([each["soft"] for each in projected]),
+            spread([each["manual"] for each in projected]),
+            spread([each["soft"] for each in projected]),
             f"{100 * statistics.fmean(each['soft'] - each['test'] for each in projected):+.1f}",
-            *(_spread([methods[method][seed]["test"] for seed in seeds]) for method in METHODS),
+            *(spread([methods[method][seed]["test"] for seed in seeds]) for method in METHODS),
         ]
         searches.append(f"| {model} | {name} | {len(seeds)} | " + " | ".join(cells) + " |")
         inside.append(f"| {model} | {name} | " + " | ".join(_ways(projected)) + " |")
@@ -149,25 +149,11 @@ def _mean(values: Sequence[float | None]) -> str:
     return f"{100 * statistics.fmean(there):.1f}" if there else ""
 
 
-def _spread(values: Sequence[float]) -> str:
-    spread = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.fmean(values):.1f} ± {spread:.1f}"
-
-
 def main() -> None:
     """Fill the cells, print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    given = read_arguments(
+        __doc__, tasks=["sst-2", "agnews"], seeds=3, calls=8000, runs="runs/projection-table"
     )
-    parser.add_argument("--models", nargs="+", default=["bundled:causal", "bundled:masked"])
-    parser.add_argument("--tasks", nargs="+", default=["sst-2", "agnews"], choices=["sst-2", "mr", "agnews"])
-    parser.add_argument("--seeds", type=int, default=3, help="how many of the five published samples")
-    parser.add_argument("--calls", type=int, default=8000, help="budget of a search")
-    parser.add_argument("--test-rows", type=int, default=few_shot.TEST_ROWS)
-    parser.add_argument("--runs", type=Path, default=Path("runs/projection-table"))
-    parser.add_argument("--report", action="store_true", help="only print what is there")
-    given = parser.parse_args()
-    few_shot.TEST_ROWS = given.test_rows
     if not given.report:
         fill(given)
     print(report(given.runs))

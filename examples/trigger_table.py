@@ -174,37 +174,46 @@ def report(runs: Path) -> str:
         if set(methods) != set(METHODS) or not seeds:
             continue
         manual = [methods["ours"][seed]["manual"] for seed in seeds]
-        cells = [_spread(manual)]
+        cells = [spread(manual)]
         for method in METHODS:
             some = [methods[method][seed] for seed in seeds]
             read = [each["perplexity"] for each in some if each["perplexity"]]
             said = f" ({statistics.median(read):.2g})" if read else ""
-            cells.append(_spread([each["test"] for each in some]) + said)
+            cells.append(spread([each["test"] for each in some]) + said)
         lines.append(f"| {model} | {name} | {calls:,} | {len(seeds)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds, in per cent."""
     spread = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{100 * statistics.fmean(values):.1f} ± {spread:.1f}"
 
 
-def main() -> None:
-    """Fill the cells, print the table."""
+def read_arguments(
+    description: str | None, *, tasks: Sequence[str], seeds: int, calls: int, runs: str
+) -> argparse.Namespace:
+    """What is given on the command line of such a table; the arguments are its defaults."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=["bundled:causal", "bundled:masked"])
-    parser.add_argument(
-        "--tasks", nargs="+", default=["sst-2", "mr", "agnews"], choices=["sst-2", "mr", "agnews"]
-    )
-    parser.add_argument("--seeds", type=int, default=5, help="how many of the five published samples")
-    parser.add_argument("--calls", type=int, default=4000, help="budget of a search")
+    parser.add_argument("--tasks", nargs="+", default=tasks, choices=["sst-2", "mr", "agnews"])
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many of the five published samples")
+    parser.add_argument("--calls", type=int, default=calls, help="budget of a search")
     parser.add_argument("--test-rows", type=int, default=few_shot.TEST_ROWS)
-    parser.add_argument("--runs", type=Path, default=Path("runs/trigger-table"))
+    parser.add_argument("--runs", type=Path, default=Path(runs))
     parser.add_argument("--report", action="store_true", help="only print what is there")
     given = parser.parse_args()
     few_shot.TEST_ROWS = given.test_rows
+    return given
+
+
+def main() -> None:
+    """Fill the cells, print the table."""
+    given = read_arguments(
+        __doc__, tasks=["sst-2", "mr", "agnews"], seeds=5, calls=4000, runs="runs/trigger-table"
+    )
     if not given.report:
         fill(given)
     print(report(given.runs))

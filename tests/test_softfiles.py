@@ -27,7 +27,7 @@ from autoprompt.soft import SoftRows
 from autoprompt.softfiles import about_soft, export_peft, load_soft, save_soft
 from autoprompt.template import HOLE_END, HOLE_START
 from tests.conftest import ROOT
-from tests.models.tiny import make_model
+from tests.models.tiny import make_model, save_model
 from tests.small import Spy
 
 WORDS = {"pos": ("good", "great"), "neg": ("bad",)}
@@ -187,11 +187,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @functools.cache
 def saved(architecture: str) -> Path:
-    folder = HOME[0] / architecture
-    model, tokenizer = make_model(architecture)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_model(architecture, HOME[0])
 
 
 def log_probs(model: Any, prompt: Prompt) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from autoprompt.models.hf.loading import load_pair
 from autoprompt.models.hf.settings import Settings
 from autoprompt.policy import TokenPolicy
 from autoprompt.result import Result
+from autoprompt.strategies import Strategy
 from autoprompt.strategies.autoprompt import Autoprompt
 from autoprompt.strategies.gradient import Gradient
 from autoprompt.task import Task
@@ -48,7 +49,7 @@ def model_of(architecture: str) -> OpenModel:
     return loaded
 
 
-def search(architecture: str, strategy: Gradient, folder: Path | None = None, calls: int = 1200) -> Result:
+def search(architecture: str, strategy: Strategy, folder: Path | None = None, calls: int = 1200) -> Result:
     task = reviews()
     return autoprompt.optimize(
         task,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Gradient, Score, Scored, Tune, scored_pairs
+from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Gradient, Score, Scored, Tune, price, scored_pairs
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
@@ -152,7 +152,7 @@ class Chain(Strategy):
             new = _questions(ask) - self._asked
             cost = len(new) * (GRADIENT_CALLS if isinstance(ask, Gradient) else 1)
             if isinstance(ask, Tune):  # a stretch of a training is no other's
-                new, cost = set(), 0 if ask in self._answers else GRADIENT_CALLS * len(ask.examples)
+                new, cost = set(), 0 if ask in self._answers else price(ask)
             if self._limit is not None and cost and self._spent + cost > self._limit:
                 self._ending = True
                 break

@@ -25,7 +25,7 @@ from autoprompt import asks as asks_
 from autoprompt.asks import Answer, Ask, Fluency, Fluent, Score, Scored, Slope
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
-from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategies import Setting
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.tokensearch.board import Board, Trigger
 from autoprompt.strategies.tokensearch.generators import (
@@ -36,13 +36,12 @@ from autoprompt.strategies.tokensearch.generators import (
     merged,
     mixed,
 )
+from autoprompt.strategies.tokensearch.play import Play, Played
 from autoprompt.strategies.tokensearch.race import Finisher, Race, Rules, race, weighed, within_bound
 from autoprompt.strategies.tokensearch.starts import LIKELY, fluent
 from autoprompt.task import Example
 
 Estimates = NDArray[np.float32]
-Play = Generator[Sequence[Ask], Sequence[Answer], None]
-"""Yields questions, is sent their answers."""
 FLUENCY_TEXTS = 4
 """Examples a perplexity is the mean over."""
 SLOW = 0.01
@@ -81,7 +80,7 @@ class _Chain:
 
 
 @dataclass(kw_only=True)
-class Gradient(Strategy):
+class Gradient(Played):
     """Gradient-guided search over the token slots of a space.
 
     Attributes:
@@ -135,10 +134,6 @@ class Gradient(Strategy):
     judge: str = ""
     max_perplexity: float | None = None
     fluency: float = 0.0
-    _setting: Setting = field(init=False, repr=False, compare=False)
-    _play: Play = field(init=False, repr=False, compare=False)
-    _asks: Sequence[Ask] = field(init=False, repr=False, compare=False, default=())
-    _spent: int = field(init=False, repr=False, compare=False, default=0)
     _on_select: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -152,29 +147,14 @@ class Gradient(Strategy):
 
     def begin(self, setting: Setting) -> None:
         """Start afresh."""
-        self._setting = setting
-        self._spent = self._on_select = 0
-        self._play = self._search()
-        self._asks = next(self._play, ())
-
-    def ask(self) -> Sequence[Ask]:
-        """The questions of the next part of a step; none when there is nothing new to try."""
-        return self._asks
+        self._on_select = 0
+        super().begin(setting)
 
     def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
-        """Go on with the answers; where some are missing, the budget is spent."""
-        if len(answers) < len(self._asks):
-            self._asks = ()
-            return
-        for ask in self._asks:
-            self._spent += len(ask.examples) * (
-                asks_.GRADIENT_CALLS if isinstance(ask, asks_.Gradient) else 1
-            )
-            self._on_select += len(ask.examples) if ask.note == "select" else 0
-        try:
-            self._asks = self._play.send(answers)
-        except StopIteration:
-            self._asks = ()
+        """Count what goes to select, and go on with the answers."""
+        if len(answers) == len(self._asks):
+            self._on_select += sum(len(ask.examples) for ask in self._asks if ask.note == "select")
+        super().tell(asks, answers)
 
     def _search(self) -> Play:
         main = _Chain(Board(self._setting), beside=False)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Score, Scored, Tune
+from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
-from autoprompt.strategies import Setting
-from autoprompt.strategies.soft import Play, Soft
+from autoprompt.strategies.soft import Soft
+from autoprompt.strategies.tokensearch.play import Play
 from autoprompt.task import Example
 from autoprompt.vocabulary import Metric
 
@@ -63,7 +63,6 @@ class Project(Soft):
     sample: int = 32
     left_out: bool = True
     _findings: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _spent: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -85,17 +84,6 @@ class Project(Soft):
         found = {**super().findings, **self._findings}
         told = [some["report"] for some in (super().findings, self._findings) if "report" in some]
         return {**found, "report": "\n".join(told)} if told else found
-
-    def begin(self, setting: Setting) -> None:
-        """Start afresh."""
-        self._spent = 0
-        super().begin(setting)
-
-    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
-        """Count what was asked, and go on with the answers."""
-        for ask, _ in zip(asks, answers, strict=False):
-            self._spent += (GRADIENT_CALLS if isinstance(ask, Tune) else 1) * len(ask.examples)
-        super().tell(asks, answers)
 
     def _search(self) -> Play:
         self._findings = {}
@@ -161,9 +149,9 @@ class Project(Soft):
                 Score(path.prompt, examples, note=f"beam {name}.{at}", beside=True) for path in tried
             ]
             evaluations += len(tried)
-            paths = [tried[index] for index in _best(answers)][: 4 * width]
+            paths = [tried[index] for index in _best(answers)]
             if len(paths[0].tokens) < sum(map(len, best.soft.values())):
-                paths = paths[:width]
+                paths = paths[:width]  # at the end all are kept: not every one is read back as its tokens
         found: list[Prompt] = []
         for path in paths:
             prompt = self._in_tokens(_slots(path, best))

@@ -15,14 +15,14 @@ from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Score, Scored, Tune, Tu
 from autoprompt.errors import InputError, UnknownName, nearest
 from autoprompt.prompt import Prompt
 from autoprompt.soft import Method, Optimizer, Schedule, SoftRows, Training
-from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategies import Setting
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.tokensearch.board import Board, Trigger
+from autoprompt.strategies.tokensearch.play import Play, Played
 from autoprompt.strategies.tokensearch.soft_starts import COMMON as COMMON
 from autoprompt.strategies.tokensearch.soft_starts import Starts
 from autoprompt.task import Example
 
-Play = Generator[Sequence[Ask], Sequence[Answer], None]
 STEPS, MOST = 300, 1000
 """Steps where the budget is not in calls; steps at most, however much it pays for."""
 INITS = ("text", "vocabulary", "labels", "random")
@@ -54,7 +54,7 @@ class Seed:
 
 
 @dataclass(kw_only=True)
-class Soft(Strategy):
+class Soft(Played):
     """Prompt tuning of the token slots of a space.
 
     Attributes:
@@ -102,10 +102,7 @@ class Soft(Strategy):
     pull: float = 0.0
     among_answers: bool = True
     hidden: int = 128
-    _setting: Setting = field(init=False, repr=False, compare=False)
     _board: Board = field(init=False, repr=False, compare=False)
-    _play: Play = field(init=False, repr=False, compare=False)
-    _asks: Sequence[Ask] = field(init=False, repr=False, compare=False, default=())
     _problems: list[str] = field(init=False, repr=False, compare=False, default_factory=list)
     _made: int = field(init=False, repr=False, compare=False, default=0)
     _drawn_seed: int = field(init=False, repr=False, compare=False, default=0)
@@ -142,27 +139,15 @@ class Soft(Strategy):
     def begin(self, setting: Setting) -> None:
         """Start afresh."""
         self._problems, self._made = [], 0
-        self._setting = setting
         self._board = Board(setting, common=COMMON)
         self._drawn_seed = int(setting.rng.integers(2**20))
-        self._play = self._search()
-        self._asks = next(self._play, ())
-
-    def ask(self) -> Sequence[Ask]:
-        """The next steps of all trainings, or the measurement after them."""
-        return self._asks
+        super().begin(setting)
 
     def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
-        """Go on with the answers; where some are missing, the budget is spent."""
-        if len(answers) < len(self._asks):
-            if not self._made:
-                self._problems.append("the budget does not pay for a step: the rows stand where they began")
-            self._asks = ()
-            return
-        try:
-            self._asks = self._play.send(answers)
-        except StopIteration:
-            self._asks = ()
+        """Go on with the answers; say so where the budget does not even pay for a step."""
+        if len(answers) < len(self._asks) and not self._made:
+            self._problems.append("the budget does not pay for a step: the rows stand where they began")
+        super().tell(asks, answers)
 
     def _search(self) -> Play:
         seeds = yield from self.trained(self._starts())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from typing import Any, Literal
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from tests.models.tiny import numbered_alike
 
 Family = Literal["gpt2", "llama", "bert", "t5"]
 Kind = Literal["causal", "masked", "seq2seq"]
@@ -229,11 +230,7 @@ def _word_piece() -> Tokenizer:
     core.train_from_iterator(
         _corpus(), trainers.WordPieceTrainer(vocab_size=PIECES, special_tokens=special, show_progress=False)
     )
-    # training numbers equal pieces anew in every process: in the order of their text they are the same everywhere
-    plain = json.loads(core.to_str())
-    pieces = [*special, *sorted(set(core.get_vocab()) - set(special))]
-    plain["model"]["vocab"] = {piece: number for number, piece in enumerate(pieces)}
-    return Tokenizer.from_str(json.dumps(plain))
+    return numbered_alike(core, special)
 
 
 def _metaspace() -> Tokenizer:

@@ -21,7 +21,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
 from autoprompt.softfiles import export_peft, import_peft, load_soft, peft_rows
 from autoprompt.template import HOLE_END, HOLE_START
-from tests.models.tiny import SEQ2SEQ, make_model
+from tests.models.tiny import SEQ2SEQ, save_model
 
 FRONT = "Review [[ a ]] : it [[ b ]] . {{ text }} It was {{ answer }} ."
 MIDDLE = "Review : {{ text }} . [[ a ]] , it was {{ answer }} ."
@@ -39,11 +39,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @functools.cache
 def saved(architecture: str) -> Path:
-    folder = HOME[0] / architecture
-    model, tokenizer = make_model(architecture)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_model(architecture, HOME[0])
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,15 @@ def _word_piece() -> Tokenizer:
     core.train_from_iterator(
         SENTENCES, trainers.WordPieceTrainer(vocab_size=160, special_tokens=special, show_progress=False)
     )
-    return core
+    return numbered_alike(core, special)
+
+
+def numbered_alike(core: Tokenizer, special: list[str]) -> Tokenizer:
+    """WordPiece in the order of its text: training numbers equal pieces anew in every process."""
+    plain = json.loads(core.to_str())
+    pieces = [*special, *sorted(set(core.get_vocab()) - set(special))]
+    plain["model"]["vocab"] = {piece: number for number, piece in enumerate(pieces)}
+    return Tokenizer.from_str(json.dumps(plain))
 
 
 def _byte_level() -> Tokenizer:
@@ -278,6 +287,14 @@ def make_model(architecture: str, seed: int = 0) -> tuple[Any, Any]:
             noise = torch.randn(parameter.shape, generator=draw)
             parameter.copy_(0.25 * noise if parameter.dim() > 1 else parameter + 0.25 * noise)
     return model.eval(), tokenizer
+
+
+def save_model(architecture: str, home: Path) -> Path:
+    """The folder in ``home`` that holds the model of ``make_model`` as ``from_pretrained`` reads it."""
+    folder = home / architecture
+    for part in make_model(architecture):
+        part.save_pretrained(folder)
+    return folder
 
 
 def shared_model(name: str) -> Path:

@@ -18,21 +18,14 @@ from autoprompt.strategies.loop import Loop
 from autoprompt.strategies.project import METRICS, Project
 from autoprompt.strategies.soft import Soft
 from autoprompt.triggers import soft_space
+from tests import test_token_search as token_search
 from tests.test_token_search import model_of, reviews
 
 
 def search(
     strategy: Strategy, architecture: str = "gpt2", calls: int = 2500, folder: Path | None = None
 ) -> Result:
-    task = reviews()
-    return autoprompt.optimize(
-        task,
-        model_of(architecture),
-        calls,
-        space=autoprompt.trigger_space(task, 3, policy="any"),
-        strategy=strategy,
-        run_dir=folder,
-    )
+    return token_search.search(architecture, strategy, folder, calls)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "bert", "t5"])
