@@ -240,9 +240,7 @@ def _prompt_from(given: str | None, task: Task) -> Any:
     path = Path(given)
     if path.is_dir():
         return path if (path / "soft.json").is_file() else read_prompt(path / "best_prompt.txt")
-    if path.is_file() or len(path.parts) > 1:
-        return path
-    return given
+    return path  # a text without {{ answer }} is no prompt
 
 
 def _evaluation_document(evaluation: Evaluation, task: Task, model: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoprompt.errors import DataError, InputError
+from autoprompt.errors import DataError, InputError, nearest
 from autoprompt.prompt import Prompt
 from autoprompt.study import write_atomically
 
@@ -73,7 +73,11 @@ def read_prompt(path: str | Path) -> Prompt:
 
 def _read(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        beside = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            f"{path}: no such file{nearest(path.name, beside)}",
+            hint="give a prompt file, a run folder, or a template with {{ answer }}",
+        )
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:

@@ -214,6 +214,12 @@ def test_broken_command_file(home: Path, content: str) -> None:
     assert "not a call written by" in refused(2, "resume", "run")
 
 
+def test_a_prompt_file_that_is_not_there_is_called_that(home: Path) -> None:
+    (home / "best_prompt.txt").write_text("{{ text }} It was {{ answer }}\n", "utf-8")
+    said = refused(2, "evaluate", "mine", "-m", "toy", "--prompt", "best_prompt.tx")
+    assert "best_prompt.tx: no such file (did you mean 'best_prompt.txt'?)" in said
+
+
 def test_evaluate(home: Path) -> None:
     manual = ok("evaluate", "mine", "-m", "toy")
     assert re.fullmatch(r"accuracy \d+\.\d \[.*\] \(n=20\) on test\n", manual.stdout)
