@@ -183,7 +183,8 @@ def check(
 def close(found: Any, expected: Any) -> None:
     size = np.abs(expected).max()
     assert size > 1e-3
-    assert np.abs(found - expected).max() < 1e-5 * size
+    # float32 sums in another order: 1.2e-5 has been seen on one machine, a wrong gradient is off by its own size
+    assert np.abs(found - expected).max() < 1e-4 * size
 
 
 @pytest.mark.parametrize("layout", ["front", "middle", "end", "two"])
