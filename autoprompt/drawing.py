@@ -13,18 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from autoprompt.edits import problem_with
 from autoprompt.errors import InputError, TemplateError, nearest
 from autoprompt.prompt import Prompt
-from autoprompt.slots import (
-    IMPLICIT_WORDS,
-    Pick,
-    Slot,
-    SpaceSpec,
-    join_sections,
-    references_in,
-    words_of,
-    words_text,
-)
+from autoprompt.slots import IMPLICIT_WORDS, Pick, Slot, join_sections, words_of, words_text
+from autoprompt.spacefile import SpaceSpec, references_in
 from autoprompt.task import Example, Task
 from autoprompt.template import Data, Hole, SlotValue, Template
 
@@ -111,7 +104,8 @@ class Walk:
         task: what the prompt is for.
         choose: makes the choices.
         where: what to call the space in errors.
-        texts: the texts of token slots; what they start from where not given.
+        given: what stands in slots and is not chosen among options: the texts of token slots (what they start from where
+            not given), texts that were edited or written, and ids of demonstrations.
 
     Attributes:
         choices: what was chosen, by slot.
@@ -126,10 +120,10 @@ class Walk:
         task: Task,
         choose: Chooser,
         where: str,
-        texts: Mapping[str, str],
+        given: Mapping[str, Any],
     ) -> None:
         self._spec, self._sets, self._task, self._where = spec, sets, task, where
-        self._chooser, self._texts = choose, texts
+        self._chooser, self._given = choose, given
         self.tokens: dict[str, str] = {}
         self._values: dict[str, SlotValue] = {}
         self._demos: set[str] = set()
@@ -156,7 +150,7 @@ class Walk:
         elif slot.pick is not None:
             self._settle_demos(name, slot.pick)
         elif slot.tokens is not None:
-            text = self._texts.get(name, slot.tokens.init).strip()
+            text = str(self._given.get(name, slot.tokens.init)).strip()
             self._values[name] = Hole(name) if text else ""
             self.choices[name] = text  # an empty one too: rebuilt from its choices it must not start anew
             if text:
@@ -168,10 +162,21 @@ class Walk:
             self._values[name] = join_sections(sections, slot.order.separator)
             self.settle_all(join_sections(sections, ""))
         else:
-            texts = slot.texts()
-            text = texts[self._choose(name, texts)]
+            text = self._written(name, slot) if name in self._given else self._option(name, slot)
             self.choices[name] = self._values[name] = text
             self.settle_all(text)
+
+    def _option(self, name: str, slot: Slot) -> str:
+        texts = slot.texts()
+        return texts[self._choose(name, texts)]
+
+    def _written(self, name: str, slot: Slot) -> str:
+        """A text that is none of the options, checked."""
+        text = str(self._given[name])
+        problem = problem_with(slot, text)
+        if problem:
+            raise TemplateError(f"slot {name}: {text!r:.80} {problem}")
+        return text
 
     def _choose(self, name: str, options: Sequence[str]) -> int:
         return self._chooser.choice(name, options) if len(options) > 1 else 0
@@ -200,15 +205,12 @@ class Walk:
         self._values[name] = {label: words[0] for label, words in self.words.items()}
 
     def _settle_demos(self, name: str, pick: Pick) -> None:
-        k = pick.k[self._choose(f"{name}.k", [str(k) for k in pick.k])]
         self._values[name], self.choices[name] = Data(""), []
-        if k == 0:
+        demos = self._listed(name, pick) if name in self._given else self._set(name, pick)
+        if not demos:
             return
-        sets = self._sets[name, k]
-        texts = [" ".join(example.id for example in demos) for demos in sets]
-        demos = sets[self._choose(f"{name}.{k}", texts)]
         ids = [example.id for example in demos]
-        if not self._demos.isdisjoint(ids):
+        if not self._demos.isdisjoint(ids) or len(set(ids)) < len(ids):
             raise TemplateError(f"slot {name}: a demonstration stands twice")
         self._demos.update(ids)
         where = f"{self._where}: slots.{name}.pick.template"
@@ -216,6 +218,26 @@ class Walk:
         demo.check(set(self._task.fields), where=where)
         written = [demo.render(example.fields).text(self._answer(example)) for example in demos]
         self._values[name], self.choices[name] = Data(pick.separator.join(written)), ids
+
+    def _set(self, name: str, pick: Pick) -> tuple[Example, ...]:
+        k = pick.k[self._choose(f"{name}.k", [str(k) for k in pick.k])]
+        if k == 0:
+            return ()
+        sets = self._sets[name, k]
+        return sets[self._choose(f"{name}.{k}", [" ".join(each.id for each in demos) for demos in sets])]
+
+    def _listed(self, name: str, pick: Pick) -> tuple[Example, ...]:
+        """Demonstrations by their ids, as many as the slot allows."""
+        wanted = list(self._given[name])
+        if len(wanted) not in pick.k:
+            raise TemplateError(
+                f"slot {name}: {len(wanted)} demonstrations; allowed: {', '.join(map(str, pick.k))}"
+            )
+        pool = {example.id: example for example in self._task.train}
+        strange = [each for each in wanted if each not in pool]
+        if strange:
+            raise TemplateError(f"slot {name}: the task has no training example {strange[0]!r}")
+        return tuple(pool[each] for each in wanted)
 
     def _answer(self, example: Example) -> str:
         words = self.words.get(example.target)

@@ -1,8 +1,9 @@
 """The kinds of slots a search space may have, as they stand in a file, and the options each one offers.
 
 A slot has exactly one source: ``one_of`` (texts), ``optional`` (a text or nothing), ``map`` (label words),
-``pick`` (demonstrations) or ``order`` (sections). What it offers is known before anything is drawn, save for
-``pick``, whose demonstrations come from the task.
+``pick`` (demonstrations), ``order`` (sections) or ``tokens``. What it offers is known before anything is drawn, save for
+``pick``, whose demonstrations come from the task. Texts may be opened to searches that write their own: by local edits
+(``edit``) or by a model (``llm``).
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 import pydantic
 from pydantic import AfterValidator, Field
 
-from autoprompt.errors import SpecError, TemplateError, nearest
 from autoprompt.policy import Preset, TokenPolicy
-from autoprompt.template import Template
 
 MAX_SECTIONS = 6
 IMPLICIT_WORDS = "words"
@@ -32,13 +31,16 @@ def _one_line_end_off(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_one_line_end_off)]
 Words = str | list[str]
+Operator = Literal["delete", "swap", "add", "replace", "case"]
 
 
-class _Spec(pydantic.BaseModel):
+class Spec(pydantic.BaseModel):
+    """What a file says: checked strictly, nothing else allowed, frozen."""
+
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Pick(_Spec):
+class Pick(Spec):
     """Demonstrations: how many, which, in what order, and how each is written.
 
     Attributes:
@@ -58,7 +60,7 @@ class Pick(_Spec):
     sets: int = Field(default=16, ge=1, le=10_000)
 
 
-class Order(_Spec):
+class Order(Spec):
     """Sections (names of slots) in every order; the order they are listed in is the default.
 
     Attributes:
@@ -78,7 +80,7 @@ class Order(_Spec):
         return [(*names, *end) for names in itertools.permutations(free)]
 
 
-class Tokens(_Spec):
+class Tokens(Spec):
     """Tokens that a gradient search picks from the model's vocabulary.
 
     Attributes:
@@ -125,7 +127,35 @@ class Tokens(_Spec):
         return TokenPolicy(self.policy, self.matching, tuple(self.ban), kept, tuple(answers))
 
 
-class Slot(_Spec):
+class Edit(Spec):
+    """The texts of the slot may be edited: an evolution deletes, swaps, adds back and replaces parts of them.
+
+    Attributes:
+        ops: the operators; ``replace`` takes words from ``words`` and from what the model expects there.
+        unit: what is moved as a whole.
+        max_edits: how many units a text may differ by from the option it is nearest to.
+        words: word to others that may stand in its place.
+        lock: phrases that are never touched.
+    """
+
+    ops: list[Operator] = Field(default=["delete", "swap", "add", "replace"], min_length=1)
+    unit: Literal["phrase", "word", "sentence"] = "phrase"
+    max_edits: int = Field(default=8, ge=1, le=100)
+    words: dict[str, list[str]] = Field(default_factory=dict)
+    lock: list[str] = Field(default_factory=list)
+
+
+class Llm(Spec):
+    """The texts of the slot may be written anew by a model; what it writes is data, and no template code.
+
+    Attributes:
+        longest: characters that it may have.
+    """
+
+    longest: int = Field(default=300, ge=1, le=10_000)
+
+
+class Slot(Spec):
     """One slot: exactly one source, and perhaps a condition.
 
     Attributes:
@@ -136,6 +166,8 @@ class Slot(_Spec):
         pick: demonstrations.
         order: sections in every order.
         tokens: tokens of the model's vocabulary.
+        edit: whether and how its texts may be edited (``one_of`` and ``optional`` only).
+        llm: whether a model may write its text (likewise).
         when: the slot is empty unless the other slots have one of these values (for ``pick`` its ``k``).
     """
 
@@ -146,6 +178,8 @@ class Slot(_Spec):
     pick: Pick | None = None
     order: Order | None = None
     tokens: Tokens | None = None
+    edit: Edit | None = None
+    llm: Llm | None = None
     when: dict[str, list[str | int]] = Field(default_factory=dict)
 
     @pydantic.model_validator(mode="after")
@@ -155,6 +189,8 @@ class Slot(_Spec):
             raise ValueError(f"needs exactly one of {', '.join(SOURCES)} (got {', '.join(given) or 'none'})")
         if self.tied and self.map is None:
             raise ValueError("tied goes with map only")
+        if self.is_written and not self.texts():
+            raise ValueError("edit and llm go with one_of and optional only")
         if self.map is not None:
             if self.when:
                 raise ValueError("a map slot holds the label words and cannot depend on a condition")
@@ -167,6 +203,11 @@ class Slot(_Spec):
             _refuse_repeats("pick.k", self.pick.k)
         _refuse_repeats(given[0], self.texts())
         return self
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a search may put a text there that is none of the options."""
+        return self.edit is not None or self.llm is not None
 
     def texts(self) -> list[str]:
         """What may stand at the slot, for ``one_of`` and ``optional``; empty for other kinds."""
@@ -208,46 +249,6 @@ class Slot(_Spec):
 SOURCES = ("one_of", "optional", "map", "pick", "order", "tokens")
 
 
-class SpaceSpec(_Spec):
-    """A file in ``search_spaces``.
-
-    Attributes:
-        format: version of the file format.
-        title: a few words.
-        about: what it is for and where its choices come from.
-        template: the prompt, with ``[[ slot ]]``, ``{{ field }}`` and ``{{ answer }}``.
-        slots: name to slot.
-        fields: the fields that the task must have, where declared.
-        labels: the labels that the task must have, where declared.
-    """
-
-    format: Literal["autoprompt-space/1"] = "autoprompt-space/1"
-    title: str = ""
-    about: str = ""
-    template: str = Field(min_length=1)
-    slots: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], Slot] = Field(default_factory=dict)
-    fields: list[str] | None = None
-    labels: list[str] | None = None
-
-    @property
-    def token_slots(self) -> dict[str, Tokens]:
-        """The slots that hold tokens."""
-        return {name: slot.tokens for name, slot in self.slots.items() if slot.tokens is not None}
-
-    @property
-    def words_slot(self) -> str | None:
-        """Name of the ``map`` slot, None where the task's own label words are used."""
-        return next((name for name, slot in self.slots.items() if slot.map is not None), None)
-
-    def templates(self) -> list[tuple[tuple[str | int, ...], str]]:
-        """(place in the file, text) of every text of a slot that is read as a template."""
-        return [
-            (("slots", name, *place), text)
-            for name, slot in self.slots.items()
-            for place, text in slot.templates()
-        ]
-
-
 def words_of(option: Words) -> tuple[str, ...]:
     """An option of a ``map`` as a tuple of label words."""
     return (option,) if isinstance(option, str) else tuple(option)
@@ -263,91 +264,10 @@ def join_sections(names: Sequence[str], separator: str) -> str:
     return separator.join(f"[[ {name} ]]" for name in names)
 
 
-def references_in(text: str, spec: SpaceSpec) -> tuple[str, ...]:
-    """Names of the declared slots that a text refers to, in order."""
-    return tuple(name for name in Template(text).references() if name in spec.slots)
-
-
 def dotted(keys: Sequence[str | int]) -> str:
     """Keys as one place: ``slots.cue.one_of[1]``."""
     parts = [f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys]
     return "".join(parts).removeprefix(".")
-
-
-def check_references(spec: SpaceSpec, at: Callable[..., str]) -> None:
-    """Check that slots refer to slots that exist, in no circle, and that every slot can be reached.
-
-    Args:
-        spec: the space.
-        at: makes the place of an error from the keys that lead there.
-
-    Raises:
-        SpecError: they do not; says where.
-        TemplateError: brackets that cannot be read.
-    """
-    leads_to: dict[str, dict[str, None]] = {name: {} for name in ("", *spec.slots)}
-    for keys, text in [(("template",), spec.template), *spec.templates()]:
-        for name in _references(text, at, keys):
-            if name in spec.slots:
-                leads_to[str(keys[1]) if len(keys) > 1 else ""][name] = None
-            elif name != IMPLICIT_WORDS:
-                raise SpecError(
-                    f"{at(*keys)}: no slot named {name!r}{nearest(name, spec.slots)}; "
-                    f"slots: {', '.join(spec.slots) or 'none'}"
-                )
-    for name, slot in spec.slots.items():
-        for other in _reach(name, leads_to, (), at) if slot.pick is not None else ():
-            if spec.slots[other].tokens is not None:
-                raise SpecError(
-                    f"{at('slots', name, 'pick', 'template')}: leads to slot {other!r}, which holds tokens; they "
-                    "stand once in a prompt, and so not in demonstrations",
-                    hint=f"let [[ {other} ]] stand outside the demonstrations",
-                )
-    for name, slot in spec.slots.items():
-        for other, allowed in slot.when.items():
-            _check_condition(spec, other, allowed, at("slots", name, "when", other))
-            leads_to[name][other] = None
-    maps = [name for name, slot in spec.slots.items() if slot.map is not None]
-    if len(maps) > 1:
-        raise SpecError(f"{at('slots', maps[1])}: the label words are given already by the slot {maps[0]!r}")
-    reached = _reach("", leads_to, (), at)
-    for name in spec.slots:
-        if name not in reached and name not in maps:
-            raise SpecError(
-                f"{at('slots', name)}: is never used: nothing that the template leads to holds [[ {name} ]]"
-            )
-
-
-def _references(text: str, at: Callable[..., str], keys: tuple[str | int, ...]) -> list[str]:
-    try:
-        return Template(text).references()
-    except TemplateError:
-        return Template(text, at(*keys)).references()
-
-
-def _check_condition(spec: SpaceSpec, other: str, allowed: Sequence[str | int], where: str) -> None:
-    slot = spec.slots.get(other)
-    if slot is None:
-        raise SpecError(f"{where}: no slot named {other!r}{nearest(other, spec.slots)}")
-    if slot.map is not None or slot.order is not None or slot.tokens is not None:
-        raise SpecError(f"{where}: a condition tests one_of, optional or pick slots (got {other!r})")
-    values = slot.texts() if slot.pick is None else [str(k) for k in slot.pick.k]
-    for value in map(str, allowed):
-        if value not in values:
-            raise SpecError(f"{where}: {value!r} is no option of {other!r}{nearest(value, values)}")
-
-
-def _reach(
-    name: str, leads_to: Mapping[str, Mapping[str, None]], above: tuple[str, ...], at: Callable[..., str]
-) -> set[str]:
-    """Names that can be reached from a slot, itself included; refuses circles."""
-    if name in above:
-        circle = " -> ".join((*above[above.index(name) :], name))
-        raise SpecError(f"{at('slots', name)}: slots refer to each other in a circle: {circle}")
-    reached = {name}
-    for following in leads_to[name]:
-        reached |= _reach(following, leads_to, (*above, name), at)
-    return reached
 
 
 def _check_map(options: Mapping[str, list[Words]], tied: bool) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,8 @@ import numpy as np
 import pydantic
 
 from autoprompt import catalog, specfile
+from autoprompt.counting import MAX_SIZE as MAX_SIZE
+from autoprompt.counting import count
 from autoprompt.demonstrations import draw_sets
 from autoprompt.drawing import (
     Chooser,
@@ -32,22 +33,12 @@ from autoprompt.drawing import (
 )
 from autoprompt.errors import InputError, SpecError, TemplateError, nearest
 from autoprompt.prompt import Prompt
-from autoprompt.slots import (
-    IMPLICIT_WORDS,
-    Slot,
-    SpaceSpec,
-    check_references,
-    dotted,
-    references_in,
-    words_text,
-)
+from autoprompt.slots import IMPLICIT_WORDS, Slot, dotted, words_text
+from autoprompt.spacefile import SpaceSpec, check_references
 from autoprompt.task import Example, Task
 from autoprompt.template import Data, Hole, SlotValue, Template
 
 __all__ = ["Chooser", "FixedChooser", "RandomChooser", "SearchSpace", "demo_ids"]
-
-MAX_SIZE = 10**12
-"""Where counting stops."""
 
 
 @dataclass(frozen=True)
@@ -156,32 +147,36 @@ class SearchSpace:
         """Return the prompt of all first options."""
         return self._make(FixedChooser({}))
 
-    def draw(self, choose: Chooser, tokens: Mapping[str, str] | None = None) -> Prompt | None:
-        """Make a prompt with the choices of ``choose`` and these texts in its token slots; None where the choices
-        do not go together.
+    def draw(self, choose: Chooser, given: Mapping[str, Any] | None = None) -> Prompt | None:
+        """Make a prompt with the choices of ``choose``; None where they do not go together.
+
+        Args:
+            choose: picks among options.
+            given: what is none: texts of token slots, texts that were edited or written, ids of demonstrations.
 
         Choices do not go together where the prompt is not valid for the task or the model (the answer in the
         middle for a causal model; label words it cannot score), two labels share their words, or a demonstration
         stands twice.
         """
         try:
-            prompt = self._make(choose, tokens)
+            prompt = self._make(choose, given)
             return prompt if self.accepts is None or self.accepts(prompt) else None
         except TemplateError:
             return None
 
     def prompt_from(self, choices: Mapping[str, Any]) -> Prompt:
         """Rebuild a prompt from its ``choices``; slots that are not among them get their default."""
-        return self._make(FixedChooser(self.decisions(choices)), self._texts(choices))
+        return self._make(FixedChooser(self.decisions(choices)), self.given(choices))
 
     def decisions(self, choices: Mapping[str, Any]) -> dict[str, str]:
-        """Turn the ``choices`` of a prompt into the options a ``Chooser`` had picked."""
+        """Turn the ``choices`` of a prompt into the options a ``Chooser`` had picked; see ``given`` for the others."""
         decided: dict[str, str] = {}
+        given = self.given(choices)
         for name, value in choices.items():
             slot = self.slots.get(name)
             if slot is None:
                 raise InputError(f"choices: no slot named {name!r}{nearest(name, self.slots)}")
-            if slot.tokens is not None:
+            if name in given:
                 continue
             if slot.pick is not None:
                 decided |= {f"{name}.k": str(len(value)), f"{name}.{len(value)}": " ".join(value)}
@@ -195,8 +190,7 @@ class SearchSpace:
 
     def size(self) -> int:
         """Number of combinations of choices (conditional ones counted right), at most ``MAX_SIZE``."""
-        start = tuple(name for name in (self.spec.words_slot,) if name is not None)
-        return _count(self, (*start, *references_in(self.spec.template, self.spec)), {}, {})
+        return count(self.spec, self._sets)
 
     def enumerate(self) -> Iterator[Prompt]:
         """All prompts, the default first, each once, made one by one."""
@@ -217,27 +211,40 @@ class SearchSpace:
         prompt without ``choices`` counts as the default.
         """
         decided = self.decisions(prompt.choices)
-        texts = self._texts(prompt.choices)
+        given = self.given(prompt.choices)
         recorder = Recorder(inner=FixedChooser(decided))
-        self._make(recorder, texts)
+        self._make(recorder, given)
         found: dict[str, Prompt] = {}
         for name, option in moves(recorder.asked, rng):
             if len(found) >= n:
                 break
-            near = self.draw(FixedChooser({**decided, name: option}, RandomChooser(rng)), texts)
+            near = self.draw(FixedChooser({**decided, name: option}, RandomChooser(rng)), given)
             if near is not None and near.key != prompt.key:
                 found.setdefault(near.key, near)
         return list(found.values())
 
-    def _texts(self, choices: Mapping[str, Any]) -> dict[str, str]:
-        """The texts of token slots among the choices of a prompt."""
-        return {name: str(choices[name]) for name in self.spec.token_slots if name in choices}
+    def given(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands in a prompt's slots without being one of their options: texts of token slots, texts that were
+        edited or written, demonstrations that are no set on offer.
+        """
+        found: dict[str, Any] = {}
+        for name, value in choices.items():
+            slot = self.slots.get(name)
+            if slot is None:
+                continue
+            if slot.tokens is not None or (slot.is_written and value not in slot.texts()):
+                found[name] = str(value)
+            elif slot.pick is not None and value:
+                sets = self._sets.get((name, len(value)), ())
+                if tuple(value) not in {tuple(example.id for example in demos) for demos in sets}:
+                    found[name] = list(value)
+        return found
 
-    def _make(self, choose: Chooser, tokens: Mapping[str, str] | None = None) -> Prompt:
+    def _make(self, choose: Chooser, given: Mapping[str, Any] | None = None) -> Prompt:
         if self.task is None:
             raise InputError("search space: not bound to a task", hint="call space.bind(task, ...) first")
         name = str(self.path or "search space")
-        walk = Walk(self.spec, self._sets, self.task, choose, name, tokens or {})
+        walk = Walk(self.spec, self._sets, self.task, choose, name, given or {})
         where = f"{name}: template"
         frame = Template(self.spec.template, where).resolve(walk.settle_all(self.spec.template))
         prompt = Prompt.of_frame(frame, walk.tokens, walk.words, walk.choices)
@@ -319,59 +326,3 @@ def _demo_sets(space: SearchSpace, task: Task) -> DemoSets:
             if k > 0:
                 sets[name, k] = draw_sets(slot.pick, name, k, pool)
     return sets
-
-
-def _count(
-    space: SearchSpace,
-    pending: tuple[str, ...],
-    settled: Mapping[str, str],
-    known: dict[tuple[tuple[str, ...], frozenset[tuple[str, str]]], int],
-) -> int:
-    """Number of ways to settle ``pending`` slots and all they lead to.
-
-    Args:
-        space: the space.
-        pending: slots that the walk will meet for sure.
-        settled: slots behind us; with their value where a condition tests it, else with an empty text.
-        known: results by state; options that lead to the same slots are counted as one with its multiplicity.
-    """
-    pending = tuple(name for name in pending if name not in settled)
-    if not pending:
-        return 1
-    state = (pending, frozenset(settled.items()))
-    if state not in known:
-        name, rest = pending[0], pending[1:]
-        slot = space.slots[name]
-        waiting = tuple(other for other in slot.when if other not in settled)
-        if waiting:
-            known[state] = _count(space, (*waiting, *pending), settled, known)
-        elif not all(settled[other] in map(str, allowed) for other, allowed in slot.when.items()):
-            known[state] = _count(space, rest, {**settled, name: ""}, known)
-        else:
-            known[state] = sum(
-                times * _count(space, tuple(dict.fromkeys((*names, *rest))), {**settled, name: value}, known)
-                for (names, value), times in _branches(space, name).items()
-            )
-    return min(known[state], MAX_SIZE)
-
-
-def _branches(space: SearchSpace, name: str) -> Counter[tuple[tuple[str, ...], str]]:
-    """(slots an option leads to, its value where a condition tests it) to the number of such options."""
-    slot = space.slots[name]
-    tested = any(name in other.when for other in space.slots.values())
-    branches: Counter[tuple[tuple[str, ...], str]] = Counter()
-    if slot.tokens is not None:
-        branches[(), ""] = 1
-    elif slot.map is not None:
-        branches[(), ""] = slot.word_count()
-    elif slot.order is not None:
-        branches[tuple(slot.order.sections), ""] = len(slot.order.orders())
-    elif slot.pick is not None:
-        for k in slot.pick.k:
-            names = references_in(slot.pick.template, space.spec) if k else ()
-            sets = len(space._sets.get((name, k), ())) or slot.pick.sets
-            branches[names, str(k) if tested else ""] += sets if k else 1
-    else:
-        for text in slot.texts():
-            branches[references_in(text, space.spec), text if tested else ""] += 1
-    return branches
