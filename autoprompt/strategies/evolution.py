@@ -1,0 +1,237 @@
+"""Evolution: a population of prompts that are crossed slot by slot and changed bit by bit, the best of which live on.
+
+Every slot kind is moved: options, texts by local edits, demonstrations (which, how many, in what order), label words, the
+order of sections. Nothing needs a model that writes. ``method="ga"`` crosses two parents and mutates the child (EvoPrompt,
+Guo et al. 2024, algorithm 2); ``"de"`` moves each member by what tells two others apart (its algorithm 3). Both with
+operators on slots in place of EvoPrompt's language model, so that every child is a prompt of the space.
+
+With ``screen`` above 1 so many children are bred for each that is measured, and a Gaussian process over the choices of all
+prompts so far (``evolving/surrogate.py``) draws which ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from autoprompt.asks import Answer, Ask, Score, Scored
+from autoprompt.errors import InputError, nearest
+from autoprompt.prompt import Prompt
+from autoprompt.strategies.evolving.breeding import Bred, Breeder
+from autoprompt.strategies.evolving.fills import fills
+from autoprompt.strategies.evolving.fitness import Fitness, survivors
+from autoprompt.strategies.evolving.surrogate import Surrogate
+from autoprompt.strategies.random_search import Unseen
+from autoprompt.strategies.tokensearch.play import Play, Played
+
+METHODS = ("ga", "de")
+OBJECTIVES = ("score", "tokens")
+LOSS_COUNTS = 0.3
+"""What a nat of loss is worth beside a score. On real score matrices (tests/benchmarks/README.md) prompts chosen on 32
+examples by score less 0.3 times loss are better on the rest by 0.2 points than those chosen by score."""
+BOLDNESS = 0.5
+"""How far draws of the surrogate lie from what it expects: on planted tasks 0.3 to 1 do alike in the long run, and
+smaller ones better in small budgets."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A measured prompt."""
+
+    prompt: Prompt
+    answer: Scored
+    worth: float
+
+
+@dataclass(kw_only=True)
+class Evolution(Played):
+    """Breeds prompts.
+
+    Attributes:
+        population: members that live on; as many random ones (the seed prompt and the space's default among them) are
+            measured first.
+        batch: children a round.
+        method: ``ga`` or ``de``.
+        crossing: chance that a child has two parents.
+        tournament: members that a parent is the best of (EvoPrompt's table 5 tries roulette, random and tournament).
+        entropy: worth of an even use of all labels, in units of the score (see ``Fitness``).
+        objectives: ``score`` alone, or ``score`` and ``tokens``: then members live on by fronts (NSGA-II, Deb et al. 2002),
+            so that short prompts are bred too.
+        screen: children bred for each that is measured; 1: none are screened.
+        fills: words that the model expects in place of each word of an edited text; 0: it is not asked.
+        fill_examples: training examples that it is asked on.
+    """
+
+    population: int = 12
+    batch: int = 4
+    method: Literal["ga", "de"] = "ga"
+    crossing: float = 0.6
+    tournament: int = 3
+    entropy: float = 0.0
+    objectives: tuple[str, ...] = ("score",)
+    screen: int = 12
+    fills: int = 4
+    fill_examples: int = 4
+    _members: list[Member] = field(init=False, repr=False, compare=False)
+    _surrogate: Surrogate = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.method not in METHODS:
+            raise InputError(
+                f"evolution: no method {self.method!r}{nearest(str(self.method), METHODS)}; methods: {', '.join(METHODS)}"
+            )
+        for name, least in (
+            ("population", 4),
+            ("batch", 1),
+            ("tournament", 1),
+            ("screen", 1),
+            ("fills", 0),
+            ("fill_examples", 1),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"evolution: {name} must be at least {least} (got {getattr(self, name)!r})")
+        if not 0 <= self.crossing <= 1 or self.entropy < 0:
+            raise InputError(
+                "evolution: crossing must be between 0 and 1, entropy not below 0 "
+                f"(got {self.crossing!r}, {self.entropy!r})"
+            )
+        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        if unknown or "score" not in self.objectives:
+            raise InputError(
+                f"evolution: objectives are score, and tokens beside it (got {', '.join(self.objectives) or 'none'})"
+            )
+
+    def _search(self) -> Play:
+        setting = self._setting
+        breeder = Breeder(setting.space, setting.train, setting.rng, {setting.seed_prompt.key})
+        affordable = None if setting.calls is None else setting.calls / max(1, len(setting.select))
+        unseen = Unseen(setting.space, setting.rng, breeder.seen, affordable)
+        self._surrogate, self._members = Surrogate(), []
+        default = setting.space.default()
+        first: list[Bred] = []
+        if default.key == setting.seed_prompt.key:
+            self._enter(default, setting.seed_scored)
+        elif (
+            setting.seed_prompt.choices
+        ):  # of the space, found by another strategy; the manual prompt may not be
+            self._enter(setting.seed_prompt, setting.seed_scored)
+        if breeder.claim(default) is not None:
+            first.append(("default", default))
+        breeder.settle([prompt for _, prompt in first])
+        first += [("random", prompt) for prompt in unseen.take(self.population - 1 - len(first))]
+        yield from self._measure(first)
+        asked_about = ""
+        while True:
+            best = self._best()
+            if self.fills and best is not None and best.prompt.key != asked_about:
+                asked_about = best.prompt.key
+                if any("replace" in rules.ops for _, rules in breeder.editable(best.prompt).values()):
+                    breeder.fills = yield from fills(setting, best.prompt, self.fill_examples, self.fills)
+            children = self._chosen(self._bred(breeder))
+            breeder.settle([prompt for _, prompt in children])
+            children += [("random", prompt) for prompt in unseen.take(self.batch - len(children))]
+            if not children:
+                return
+            yield from self._measure(children)
+            self._select()
+
+    def _measure(self, bred: Sequence[Bred]) -> Generator[Sequence[Ask], Sequence[Answer], None]:
+        if not bred:
+            return
+        asks = [Score(prompt, self._setting.select, note=note) for note, prompt in bred]
+        answers = yield asks
+        for ask, answer in zip(asks, answers, strict=True):
+            assert isinstance(answer, Scored)
+            self._enter(ask.prompt, answer)
+
+    def _enter(self, prompt: Prompt, answer: Scored) -> None:
+        task = self._setting.space.task
+        fitness = Fitness(task.labels if task is not None else (), self.entropy)
+        value = worth(fitness.of(answer, self._setting.select))
+        if math.isfinite(value):
+            self._members.append(Member(prompt, answer, value))
+            self._surrogate.add(prompt, value)
+
+    def _best(self) -> Member | None:
+        return max(self._members, key=lambda member: member.worth, default=None)
+
+    def _select(self) -> None:
+        """The best live on: by fitness, or by fronts where there are several objectives."""
+        if "tokens" not in self.objectives or not self._members:
+            self._members.sort(key=lambda member: member.worth, reverse=True)
+            del self._members[self.population :]
+            return
+        values = np.array([[member.worth, -member.answer.tokens] for member in self._members])
+        self._members = [self._members[place] for place in survivors(values, self.population)]
+
+    def _parent(self) -> Member:
+        places = self._setting.rng.integers(len(self._members), size=self.tournament)
+        drawn: list[Member] = [self._members[place] for place in places]
+        return max(drawn, key=lambda member: member.worth)
+
+    def _bred(self, breeder: Breeder) -> list[Bred]:
+        """New prompts, ``screen`` times as many as are measured; fewer where there is nothing new."""
+        wanted = self.batch * self.screen
+        bred: list[Bred] = []
+        for _ in range(4 * wanted if self._members else 0):
+            if len(bred) >= wanted:
+                break
+            child = self._crossed(breeder) if self.method == "ga" else self._moved(breeder)
+            if child is not None:
+                bred.append(child)
+        drawn = [breeder.drawn() for _ in range(wanted // 4 if self.screen > 1 else 0)]
+        return bred + [("random", prompt) for prompt in drawn if prompt is not None]
+
+    def _crossed(self, breeder: Breeder) -> Bred | None:
+        """A child of two parents or a changed copy of one; known children are changed until they are new."""
+        rng = self._setting.rng
+        mother = self._parent()
+        if rng.random() < self.crossing:
+            crossed = breeder.crossed(mother.prompt, self._parent().prompt)
+            child = breeder.claim(crossed)
+            if child is not None and rng.random() < 0.5:
+                return "crossed", child
+            if crossed is not None:
+                return breeder.mutated(crossed, 1)
+        return breeder.mutated(mother.prompt, 1 + int(rng.random() < 0.3))
+
+    def _moved(self, breeder: Breeder) -> Bred | None:
+        """A member with slots of the best one, where two others differ changed (EvoPrompt, algorithm 3)."""
+        rng = self._setting.rng
+        places = rng.permutation(len(self._members))[:3]
+        base, one, other = (
+            self._members[place % len(self._members)].prompt for place in np.resize(places, 3)
+        )
+        best = max(self._members, key=lambda member: member.worth).prompt
+        told = breeder.differing(one, other)
+        for name in told:
+            changed = breeder.changed_in(best, name)
+            if changed is not None and rng.random() < 0.5:
+                best = changed
+        child = breeder.crossed(base, best)
+        claimed = breeder.claim(child)
+        if claimed is not None:
+            return "differential", claimed
+        return None if child is None else breeder.mutated(child, 1)
+
+    def _chosen(self, bred: Sequence[Bred]) -> list[Bred]:
+        """Those of the children that are measured: each the best of one draw of what they may be worth."""
+        if len(bred) <= self.batch:
+            return list(bred)
+        prompts = [prompt for _, prompt in bred]
+        taken: list[int] = []
+        for worths in self._surrogate.draws(prompts, self.batch, self._setting.rng, BOLDNESS):
+            order = np.argsort(-worths, kind="stable")
+            taken.append(next(int(place) for place in order if place not in taken))
+        return [bred[place] for place in taken]
+
+
+def worth(fitness: tuple[float, float]) -> float:
+    """Score and gain (the loss with its sign turned) as one number."""
+    score, gain = fitness
+    return score + (LOSS_COUNTS * gain if math.isfinite(gain) else 0.0)
