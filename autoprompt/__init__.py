@@ -35,6 +35,7 @@ _HOMES = {
     "optimize": "api",
     "optimize_relations": "relations",
     "read_prompt": "exporters",
+    "edit_space": "triggers",
     "soft_space": "triggers",
     "trigger_space": "triggers",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "Strategy",
     "Task",
     "__version__",
+    "edit_space",
     "estimate",
     "evaluate",
     "find_label_words",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from autoprompt.strategies import Strategy as Strategy
     from autoprompt.task import Example as Example
     from autoprompt.task import Task as Task
+    from autoprompt.triggers import edit_space as edit_space
     from autoprompt.triggers import soft_space as soft_space
     from autoprompt.triggers import trigger_space as trigger_space
 

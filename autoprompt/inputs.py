@@ -38,7 +38,7 @@ from autoprompt.slots import words_of
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
 from autoprompt.task import Example, Task
-from autoprompt.triggers import TRIGGER, trigger_space
+from autoprompt.triggers import EDIT, TRIGGER, edit_space, trigger_space
 from autoprompt.vocabulary import Vocabulary
 
 _PROBED = 5  # answers of a cloze task that are tried out at a prompt's answer place
@@ -54,16 +54,21 @@ def load_space(
     space: SearchSpace | str | Path | None, task: Task, strategy: Strategy | None = None
 ) -> SearchSpace:
     """A space by name, by path, or as it is; the task's own by default, else the manual prompt alone, or, for a
-    strategy that moves tokens or by the name ``trigger``, the manual prompt with a trigger.
+    strategy that moves tokens or by the name ``trigger``, the manual prompt with a trigger, and for one that only edits
+    or by the name ``edit``, the manual prompt's own words.
     """
     if isinstance(space, SearchSpace):
         return space
     if space == TRIGGER:
         return trigger_space(task)
+    if space == EDIT:
+        return edit_space(task)
     if space is not None:
         return SearchSpace.load(space)
     if strategy is not None and strategy.moves_tokens:
         return trigger_space(task)
+    if strategy is not None and strategy.edits_only:
+        return edit_space(task)
     return SearchSpace.load(task.space) if task.space is not None else SearchSpace.from_prompt(task)
 
 

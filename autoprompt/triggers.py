@@ -1,15 +1,19 @@
-"""Spaces of token slots made of prompts: the manual prompt with a trigger in it, and a prompt whose own words are slots."""
+"""Spaces made of prompts: the manual prompt with a trigger in it, and a prompt whose own words are slots, for tokens and
+rows or for local edits.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 
 from autoprompt.errors import TemplateError
 from autoprompt.prompt import Prompt
 from autoprompt.space import SearchSpace
 from autoprompt.task import Task
 
-TRIGGER = "trigger"
+TRIGGER, EDIT = "trigger", "edit"
+"""Names of the spaces that are made of the manual prompt."""
 _FIELD = re.compile(
     r"\{\{-?\s*(?P<name>[A-Za-z_]\w*)[^{}]*\}\}[^\s{\[]*"
 )  # and what is glued to it, as ``?``
@@ -59,18 +63,42 @@ def soft_space(task: Task, prompt: Prompt | str | None = None, **options: object
         TemplateError: the prompt has loops, conditions or comments, or no words of its own.
         SpecError: a setting is not one, or not of a value that is allowed.
     """
+    return _words_as_slots(task, prompt, lambda words: {"tokens": {"init": words, **options}})
+
+
+def edit_space(task: Task, prompt: Prompt | str | None = None, **options: object) -> SearchSpace:
+    """A prompt whose own words may be edited, so that evolutions and hill climbs can go on from any prompt.
+
+    Slots are as in ``soft_space``; fields, label words and the answer stay as they are.
+
+    Args:
+        task: what the prompt is for.
+        prompt: the prompt, or its template; None: the task's manual prompt.
+        options: further settings of all slots, as in a space file: ``ops``, ``unit``, ``max_edits``, ``words``, ``lock``.
+
+    Raises:
+        TemplateError: the prompt has loops, conditions or comments, or no words of its own.
+        SpecError: a setting is not one, or not of a value that is allowed.
+    """
+    return _words_as_slots(task, prompt, lambda words: {"one_of": [words], "edit": options})
+
+
+def _words_as_slots(
+    task: Task, prompt: Prompt | str | None, slot_of: Callable[[str], Mapping[str, object]]
+) -> SearchSpace:
+    """The space in which every stretch of a prompt's own words is a slot."""
     text = prompt.text if isinstance(prompt, Prompt) else prompt or task.prompt
     if "{%" in text or "{#" in text:
         raise TemplateError(
             "prompt: has template code that is not an expression, so its words cannot become slots",
             hint="write the prompt without loops, conditions and comments, or declare token slots in a space file",
         )
-    slots: dict[str, dict[str, object]] = {}
+    slots: dict[str, Mapping[str, object]] = {}
 
     def slotted(stretch: re.Match[str]) -> str:
         if not re.search(r"\w", stretch[0]):
             return stretch[0]
-        slots[f"words_{len(slots) + 1}"] = {"tokens": {"init": stretch[0], **options}}
+        slots[f"words_{len(slots) + 1}"] = slot_of(stretch[0])
         return f"[[ words_{len(slots)} ]]"
 
     parts = _CODE.split(text)

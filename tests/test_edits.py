@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import autoprompt
 from autoprompt.edits import cut, distance, edits, problem_with
-from autoprompt.errors import SpecError, TemplateError
+from autoprompt.errors import InputError, SpecError, TemplateError
+from autoprompt.inputs import load_space
 from autoprompt.slots import Edit, Slot
 from autoprompt.space import FixedChooser, SearchSpace
+from autoprompt.strategies.grips import Grips
+from autoprompt.triggers import edit_space
 from tests.test_space import DEMOS, bind, make_space, make_task
 
 SAID = "Classify the sentiment of the review as [[ words.positive ]] or negative, in one word."
@@ -198,3 +203,39 @@ def test_what_is_open_is_part_of_the_identity() -> None:
     plain = {"template": "[[ cue ]] {{ text }} {{ answer }}", "slots": {"cue": {"one_of": ["a", "b"]}}}
     opened = {**plain, "slots": {"cue": {"one_of": ["a", "b"], "edit": {}}}}
     assert SearchSpace.from_dict(plain).fingerprint != SearchSpace.from_dict(opened).fingerprint
+
+
+def test_the_words_of_any_prompt_may_be_edited() -> None:
+    task = make_task(prompt="Review: {{ text }}?\nAll in all, it was {{ answer }}.")
+    space = edit_space(task, unit="word", lock=["it was"]).bind(task, answer_at_end=True)
+    assert space.default().key == task.seed_prompt.key
+    assert {name: slot.texts() for name, slot in space.slots.items()} == {
+        "words_1": ["Review:"],
+        "words_2": ["All in all, it was"],
+    }
+    prompt = space.draw(FixedChooser({}), {"words_2": "All, it was"})
+    assert prompt is not None
+    assert prompt.text == "Review: {{ text }}?\nAll, it was {{ answer }}."
+    again = edit_space(task, prompt)
+    assert again.slots["words_2"].texts() == ["All, it was"]
+    with pytest.raises(SpecError, match="unt"):
+        edit_space(task, unt="word")
+
+
+def test_a_search_by_edits_alone_gets_the_manual_prompts_words() -> None:
+    task = make_task()
+    assert load_space(None, task, Grips()).slots == edit_space(task).slots
+    assert load_space("edit", task).slots == edit_space(task).slots
+    with pytest.raises(InputError, match="no slot of the space may be edited") as told:
+        autoprompt.optimize(task, "toy", 100, space=make_space(cue={"one_of": ["a", "b"]}), strategy="grips")
+    assert "edit: {}" in str(told.value)
+
+
+def test_a_whole_search_by_edits_is_written_and_read_back(tmp_path: Path) -> None:
+    task = make_task(prompt="Review: {{ text }}\nAll in all, it was {{ answer }}.")
+    result = autoprompt.optimize(task, "toy", 60, strategy=Grips(), run_dir=tmp_path / "run")
+    assert result.status == "budget"
+    edited = [trial for trial in result.trials if trial.note.startswith("words_")]
+    assert len(edited) >= 8
+    again = autoprompt.optimize(task, "toy", 60, strategy=Grips(), run_dir=tmp_path / "run")
+    assert [trial.key for trial in again.trials] == [trial.key for trial in result.trials]

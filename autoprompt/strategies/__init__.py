@@ -57,6 +57,8 @@ class Strategy(abc.ABC):
 
     moves_tokens: ClassVar[bool] = False
     """Whether it is about token slots: where no space is given, it gets the manual prompt with a trigger."""
+    edits_only: ClassVar[bool] = False
+    """Whether it moves nothing but texts that may be edited: where no space is given, it gets the manual prompt's words."""
 
     @abc.abstractmethod
     def begin(self, setting: Setting) -> None:

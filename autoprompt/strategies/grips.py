@@ -8,7 +8,7 @@ it begins again at the same text as long as the budget lasts, so that it can be 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from autoprompt.strategies.hill_climb import HillClimb
 
@@ -17,6 +17,7 @@ from autoprompt.strategies.hill_climb import HillClimb
 class Grips(HillClimb):
     """The settings of GrIPS; the slots that it edits are those with ``edit`` in the space."""
 
+    edits_only: ClassVar[bool] = True
     candidates: int = 5
     patience: int = 2
     restart: Literal["random", "start"] = "start"

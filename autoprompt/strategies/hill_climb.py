@@ -74,6 +74,11 @@ class HillClimb(Played):
         breeder = Breeder(
             setting.space, setting.train, setting.rng, {setting.seed_prompt.key}, only=self.changes
         )
+        if self.changes == ("edit",) and not any(slot.edit for slot in setting.space.slots.values()):
+            raise InputError(
+                f"{self.describe()['strategy']}: no slot of the space may be edited",
+                hint="add edit: {} to a slot with one_of, or give space=edit_space(task)",
+            )
         start = here = yield from self._start(breeder)
         idle = rounds = 0
         while True:
