@@ -294,8 +294,9 @@ def _can_score(model: ScoringModel, rendered: Rendered, word: str, *, single_tok
 
 
 def vocabulary_of(model: Model, space: SearchSpace) -> Vocabulary | None:
-    """The model's tokens, where the space has slots for them and the model shows them."""
-    return model.vocabulary if space.spec.token_slots and isinstance(model, OpenModel) else None
+    """The model's tokens, where the space has slots for them or texts that may be edited, and the model shows them."""
+    used = space.spec.token_slots or any(slot.edit is not None for slot in space.slots.values())
+    return model.vocabulary if used and isinstance(model, OpenModel) else None
 
 
 def can_score(task: Task, model: Model, prompt: Prompt) -> bool:

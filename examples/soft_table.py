@@ -121,8 +121,9 @@ class Bench:
             for setting in [DEFAULT] if method == "peft default" else DOCUMENTED:
                 yield f"{setting.init} {setting.lr:g}", PeftTrainee(base, setting, steps, seed)
         else:
+            lr = self.given.warm_lr if method == "ours, warm" else self.given.lr
             training = Training(
-                steps=steps, lr=self.given.lr, optimizer=self.given.optimizer, schedule="cosine", seed=seed
+                steps=steps, lr=lr, optimizer=self.given.optimizer, schedule="cosine", seed=seed
             )
             prompt = self.warm() if method == "ours, warm" else self.cold(front=method == "ours, front")
             yield prompt.slots["trigger"], OurTrainee(self.model, self.task, prompt, training)
@@ -304,6 +305,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10, help="virtual tokens")
     parser.add_argument(
         "--lr", type=float, default=0.5, help="ours, in units of the embeddings' root mean square"
+    )
+    parser.add_argument(
+        "--warm-lr", type=float, default=0.2, help="likewise, from a found trigger: larger steps leave it at once"
     )
     parser.add_argument("--optimizer", default="adafactor", choices=["adafactor", "adamw"], help="ours")
     parser.add_argument(

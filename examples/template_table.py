@@ -1,0 +1,258 @@
+"""Searches over human-readable templates at equal calls, on real 16-shot data: a table.
+
+    python examples/template_table.py --models bundled:masked --tasks sst-2 --seeds 2 --prompts 40
+    python examples/template_table.py             # all models and tasks; hours on one core
+    python examples/template_table.py --report    # only print what is there
+
+Every search may spend ``--prompts`` times the number of selection examples in calls, on the same space (the one that ships
+for the task), but where a method has a space of its own. A cell is a file in ``--runs``: the same command again goes on
+where it stopped. Needs ../shared beside the checkout.
+
+- random: random search.
+- GrIPS: phrase edits of the manual prompt's own words, with that paper's settings.
+- EvoPrompt: its genetic algorithm, with operators on slots in place of a language model.
+- CAPO-like: the same population raced on shared blocks by a paired test at level 0.2, uncorrected, as CAPO has it.
+- MIPROv2-like: TPE over instruction x demonstration set, all else as the space begins.
+- ours: ``auto``.
+
+Tasks: four sets of 16 examples a class in their five published samples; two of the instruction-induction tasks and two of
+BIG-Bench Hard, with 16 examples a class drawn by the sample's number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import few_shot_table as few_shot
+from trigger_table import Remembering, spread
+
+import autoprompt
+from autoprompt.models import OpenModel
+from autoprompt.models.load import load_model
+from autoprompt.strategies import Strategy
+from autoprompt.strategies.auto import Auto
+from autoprompt.strategies.evoprompt import Evoprompt
+from autoprompt.strategies.grips import Grips
+from autoprompt.strategies.racing import Racing
+from autoprompt.strategies.random_search import RandomSearch
+from autoprompt.strategies.tpe import TPE
+
+METHODS = ("random", "GrIPS", "EvoPrompt", "CAPO-like", "MIPROv2-like", "ours")
+PUBLISHED = ("sst-2", "mr", "sst-5", "agnews")
+LABELS = {
+    "instructions/sentiment": ("negative", "positive"),
+    "instructions/larger_animal": (),
+    "reasoning/boolean_expressions": ("False", "True"),
+    "reasoning/navigate": ("No", "Yes"),
+}
+TASKS = (*PUBLISHED, *LABELS)
+GRADES = {
+    "very negative": "terrible",
+    "negative": "bad",
+    "neutral": "okay",
+    "positive": "good",
+    "very positive": "great",
+}
+SHOTS = 16
+
+
+def task_for(name: str, sample: str) -> autoprompt.Task:
+    """The task with 16 examples a class to train and to select on."""
+    if name == "sst-5":
+        folder = few_shot.DATA / "few-shot" / name
+        files = {"train": f"{sample}/train.jsonl", "select": f"{sample}/dev.jsonl", "test": "test.jsonl"}
+        data = {
+            role: few_shot.rows(folder / file, "text", "label", limit=few_shot.TEST_ROWS)
+            for role, file in files.items()
+        }
+        words = {label: (word,) for label, word in GRADES.items()}
+        return autoprompt.Task.from_rows(
+            data,
+            name=f"{name}-{sample}",
+            kind="classification",
+            target="label",
+            words=words,
+            prompt="{{ text }} It was {{ answer }}.",
+            space="sentiment-5",
+        )
+    return few_shot.few_shot_task(name, sample) if name in PUBLISHED else drawn_task(name, sample)
+
+
+def drawn_task(name: str, sample: str) -> autoprompt.Task:
+    """A task that was published without samples: rows drawn by the sample's number, the rest to test on."""
+    folder = few_shot.DATA / name
+    given = {
+        role: few_shot.rows(folder / f"{role}.jsonl", "text", "target")
+        for role in ("train", "test")
+        if (folder / f"{role}.jsonl").is_file()
+    }
+    draw = random.Random(sample)
+    some = draw.sample(given.get("train", given["test"]), len(given.get("train", given["test"])))
+    labels = LABELS[name]
+    size = 2 * SHOTS * max(2, len(labels)) // 2
+    data = {"train": some[:size], "select": some[size : 2 * size]}
+    data["test"] = given["test"] if "train" in given else some[2 * size :]
+    if labels:
+        return autoprompt.Task.from_rows(
+            data,
+            name=f"{folder.name}-{sample}",
+            kind="classification",
+            target="target",
+            words={label: (label,) for label in labels},
+            prompt="{{ text }}\nAnswer: {{ answer }}",
+            space="classification" if name.startswith("instructions") else "reasoning",
+        )
+    choices = [{**row, "choices": row["text"].split(", ")} for row in data.pop("test")]
+    return autoprompt.Task.from_rows(
+        {role: [{**row, "choices": row["text"].split(", ")} for row in rows] for role, rows in data.items()}
+        | {"test": choices},
+        name=f"{folder.name}-{sample}",
+        kind="multiple_choice",
+        target="target",
+        choices="choices",
+        prompt="{{ text }}\nAnswer: {{ answer }}",
+        space="classification",
+    )
+
+
+def only(space: autoprompt.SearchSpace, kept: tuple[str, ...]) -> autoprompt.SearchSpace:
+    """The space in which the other slots stay as they begin."""
+    slots = {}
+    for name, slot in space.slots.items():
+        content = slot.model_dump(exclude_none=True, exclude_defaults=True)
+        content.pop("edit", None)
+        content.pop("llm", None)
+        if name not in kept:
+            if slot.map is not None:
+                content["map"] = {label: options[:1] for label, options in slot.map.items()}
+            elif slot.pick is None and slot.order is None:
+                content = {**content, "one_of": slot.texts()[:1]}
+                content.pop("optional", None)
+        slots[name] = content
+    return autoprompt.SearchSpace.from_dict({"template": space.spec.template, "slots": slots})
+
+
+def search(method: str, task: autoprompt.Task) -> tuple[Strategy, autoprompt.SearchSpace]:
+    """The strategy of a column, and its space."""
+    assert task.space is not None
+    space = autoprompt.SearchSpace.load(task.space)
+    match method:
+        case "random":
+            return RandomSearch(), space
+        case "GrIPS":
+            return Grips(), autoprompt.edit_space(task)
+        case "EvoPrompt":
+            return Evoprompt(), space
+        case "CAPO-like":
+            return Racing(inner=Evoprompt(), method="wilcoxon", alpha=0.2, block=30, wave=10), space
+        case "MIPROv2-like":
+            return TPE(), only(space, ("instruction", "demos"))
+    assert method == "ours"
+    return Auto(), space
+
+
+def cell(model: Remembering, name: str, sample: str, method: str, prompts: int) -> dict[str, Any]:
+    """Search once; test scores of the manual prompt and of the best on select, and how long that is."""
+    task = task_for(name, sample)
+    strategy, space = search(method, task)
+    calls = prompts * len(task.select)
+    number = int(sample.rpartition("-")[2])
+    result = autoprompt.optimize(task, model, calls, space=space, strategy=strategy, seed=number)
+    assert result.test is not None
+    tokens = [trial.tokens for trial in result.trials if trial.key == result.candidate.key and trial.complete]
+    return {
+        "manual": result.test.seed.value,
+        "test": result.test.best.value,
+        "select": result.best_select,
+        "tokens": tokens[0] if tokens else None,
+        "prompts": len({trial.key for trial in result.trials}),
+        "chosen": result.chosen,
+        "prompt": result.candidate.text,
+        "words": {label: list(words) for label, words in result.candidate.words.items()},
+        "n": result.test.best.n,
+    }
+
+
+def fill(given: argparse.Namespace) -> None:
+    """Run the cells that are not there yet, sample by sample so that a table cut short is even."""
+    models: dict[str, Remembering] = {}
+    for sample in few_shot.SEEDS[: given.seeds]:
+        for spec in given.models:
+            for name in given.tasks:
+                for method in given.methods:
+                    key = {"model": Path(spec).name, "task": name, "sample": sample, "method": method}
+                    path = given.runs / f"{'_'.join([*key.values(), str(given.prompts)])}.json".replace(
+                        ":", "-"
+                    ).replace("/", "-")
+                    path = given.runs / Path(path).name
+                    if path.exists():
+                        continue
+                    if spec not in models:
+                        model = load_model(spec)
+                        assert isinstance(model, OpenModel)
+                        models[spec] = Remembering(model)
+                    row = {
+                        **key,
+                        "prompts spent": given.prompts,
+                        **cell(models[spec], name, sample, method, given.prompts),
+                    }
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(json.dumps(row, indent=1, ensure_ascii=False), "utf-8")
+                    print(
+                        f"{path.stem}: {row['manual']:.3f} -> {row['test']:.3f}", file=sys.stderr, flush=True
+                    )
+
+
+def report(runs: Path) -> str:
+    """The table in Markdown: mean and standard deviation of test scores in per cent, in brackets tokens of the median."""
+    groups: dict[tuple[str, str], dict[str, dict[str, dict[str, Any]]]] = defaultdict(dict)
+    for path in sorted(runs.glob("*.json")):
+        row = json.loads(path.read_text("utf-8"))
+        groups[row["model"], row["task"]].setdefault(row["method"], {})[row["sample"]] = row
+    titles = ("model", "task", "samples", "manual", *METHODS)
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for (model, name), methods in sorted(groups.items()):
+        samples = sorted(set.intersection(*(set(cells) for cells in methods.values())))
+        if not samples:
+            continue
+        first = next(iter(methods.values()))
+        cells = [spread([first[sample]["manual"] for sample in samples])]
+        for method in METHODS:
+            some = [methods[method][sample] for sample in samples] if method in methods else []
+            lengths = [each["tokens"] for each in some if each["tokens"]]
+            said = f" ({statistics.median(lengths):.0f})" if lengths else ""
+            cells.append(spread([each["test"] for each in some]) + said if some else "-")
+        lines.append(f"| {model} | {name} | {len(samples)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Fill the cells, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    local = [str(few_shot.MODELS / name) for name in ("stories3m", "minilm-mlm")]
+    parser.add_argument("--models", nargs="+", default=["bundled:causal", "bundled:masked", *local])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--seeds", type=int, default=5, help="how many of the five samples")
+    parser.add_argument("--prompts", type=int, default=60, help="budget in full measurements")
+    parser.add_argument("--test-rows", type=int, default=few_shot.TEST_ROWS)
+    parser.add_argument("--runs", type=Path, default=Path("runs/template-table"))
+    parser.add_argument("--report", action="store_true", help="only print what is there")
+    given = parser.parse_args()
+    few_shot.TEST_ROWS = given.test_rows
+    if not given.report:
+        fill(given)
+    print(report(given.runs))
+
+
+if __name__ == "__main__":
+    main()
