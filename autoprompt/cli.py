@@ -294,6 +294,13 @@ def export(
     peft: Annotated[
         Path | None, typer.Option(help="A folder for the run's soft prompt as an adapter of PEFT.")
     ] = None,
+    shortest: Annotated[
+        bool,
+        typer.Option(
+            "--shortest",
+            help="The shortest prompt within one standard error of the best on select; it was not scored on test.",
+        ),
+    ] = False,
 ) -> None:
     """Write a finished run's prompt in another form."""
     from autoprompt.command import check_output, check_run, export_adapter
@@ -318,6 +325,12 @@ def export(
             f"{str(run_dir)!r}: the run has no result yet ({status})",
             hint=f"`autoprompt resume {shlex.quote(str(run_dir))}` goes on with it",
         )
+    if shortest and document["shortest"] is not None:
+        document = {
+            **document,
+            **{key: document["shortest"][key] for key in ("prompt", "label_words")},
+            "test": None,
+        }
     for written in write_prompt(output, document):
         typer.echo(f"wrote {written}")
 

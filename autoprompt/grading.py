@@ -157,7 +157,7 @@ def grade(task: Task, prompt: Prompt, example: Example, reply: Reply, blank: Rep
     assert isinstance(reply, TextReply)
     text = reply.text.strip()
     if task.kind == "generation":
-        return _graded(task, example, text, None, math.nan, reply)
+        return _graded(task, example, read_answer(task.read, text), None, math.nan, reply)
     candidates = _spoken(task, prompt, example)
     return _graded(task, example, parse_answer(text, candidates) or text, None, math.nan, reply)
 
@@ -224,6 +224,19 @@ def parse_answer(text: str, candidates: Mapping[str, Sequence[str]]) -> str | No
             if match:
                 found.append((match.start(), -len(word), name))
     return min(found)[2] if found else None
+
+
+def read_answer(pattern: str, text: str) -> str:
+    """The answer in a completion: the last match of ``pattern``, its first group where it has one; nothing where there is no
+    match, all of the text where there is no pattern.
+    """
+    if not pattern:
+        return text
+    matches = list(re.finditer(pattern, text))
+    if not matches:
+        return ""
+    last = matches[-1]
+    return (last[1] or "" if last.re.groups else last[0]).strip()
 
 
 def _whole(word: str) -> str:

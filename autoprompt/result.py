@@ -162,6 +162,21 @@ class Result:
         return self.soft_select - self.best_select
 
     @property
+    def shortest(self) -> Trial | None:
+        """The shortest prompt on the Pareto front that lies within one standard error of the best one's score on select
+        (the rule of Breiman et al. 1984, section 3.4.3, for trees); None where that is the candidate itself.
+
+        The standard error is that of a share, sqrt(p (1 - p) / n), which is the largest that scores of such a mean can have.
+        """
+        best = self.best_select
+        if math.isnan(best):
+            return None
+        error = math.sqrt(max(0.0, best * (1 - best)) / self.header["select_size"])
+        near = [trial for trial in self.pareto if trial.sure is not None and trial.sure >= best - error]
+        found = min(near, key=lambda trial: (trial.tokens, -(trial.sure or 0.0), trial.number), default=None)
+        return None if found is None or found.key == self.candidate.key else found
+
+    @property
     def verdict(self) -> str:
         """One sentence: the gain on test with its interval, or that none is shown."""
         if self.test is None:
@@ -245,6 +260,9 @@ class Result:
             "beside": None
             if self.beside is None
             else self._described(self.beside.prompt, self.beside.score or 0.0),
+            "shortest": None
+            if self.shortest is None
+            else self._described(self.shortest.prompt, self.shortest.score or 0.0),
             "soft": self._described_soft(),
             "findings": dict(self.findings),
             "noise_floor": None if self.noise is None else _number(self.noise),
@@ -270,6 +288,7 @@ class Result:
     def _described(self, prompt: Prompt, select: float) -> dict[str, Any]:
         return {
             "prompt": prompt.text,
+            "label_words": {label: list(words) for label, words in prompt.words.items()},
             "choices": dict(prompt.choices),
             "select": _number(select),
             "perplexity": self._perplexity(prompt.key),

@@ -18,7 +18,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.rows import check_roles, python_rows, read_source, target_column
 from autoprompt.specfile import locate, read_spec
 from autoprompt.splits import ROLES, make_splits, note_shared, take
-from autoprompt.taskfile import TaskForm, check_metric, default_metric
+from autoprompt.taskfile import TaskForm, check_metric, default_metric, problem_with_read
 
 Candidates = Literal["vocabulary", "targets"]
 
@@ -42,6 +42,8 @@ class Task:
         words: label to the words that stand for it, the first one in texts.
         max_tokens: longest completion, in tokens (generation).
         stop: texts that end a completion (generation).
+        read: a regular expression for where in a completion the answer stands (generation): its last match counts, its
+            first group where it has one; a completion without a match gives no answer. Empty: all of it is the answer.
         calibrate: whether label scores are corrected by those of a content-free input (Zhao et al. 2021).
         candidates: what a cloze target is ranked among: every word of the vocabulary, or all targets of the
         data. among: these targets, where ``candidates`` is ``targets``.
@@ -62,6 +64,7 @@ class Task:
     words: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     max_tokens: int = 32
     stop: tuple[str, ...] = ("\n",)
+    read: str = ""
     calibrate: bool = False
     candidates: Candidates = "vocabulary"
     among: tuple[str, ...] = ()
@@ -103,7 +106,7 @@ class Task:
             "labels": self.labels,
             "among": self.among,
             "settings": [self.calibrate, self.candidates, self.normalize],
-            "completion": [self.max_tokens, self.stop],
+            "completion": [self.max_tokens, self.stop, *([self.read] if self.read else [])],
             "splits": {role: [item.id for item in self.split(role)] for role in ROLES},
         }
         return digest(content)
@@ -188,6 +191,7 @@ class Task:
             task,
             max_tokens=form.max_tokens,
             stop=form.stop,
+            read=form.read,
             calibrate=form.calibrate,
             candidates=form.candidates,
             normalize=form.normalize,
@@ -214,6 +218,7 @@ class Task:
         seed: int = 0,
         max_tokens: int = 32,
         stop: Sequence[str] = ("\n",),
+        read: str = "",
         calibrate: bool = False,
         candidates: Candidates = "vocabulary",
         normalize: bool = False,
@@ -238,6 +243,7 @@ class Task:
             seed: of the split.
             max_tokens: see ``Task``, as for the rest.
             stop: see ``Task``.
+            read: see ``Task``.
             calibrate: see ``Task``.
             candidates: see ``Task``.
             normalize: see ``Task``.
@@ -262,6 +268,7 @@ class Task:
             task,
             max_tokens=max_tokens,
             stop=tuple(stop),
+            read=read,
             calibrate=calibrate,
             candidates=candidates,
             normalize=normalize,
@@ -331,6 +338,9 @@ def _check(task: Task) -> None:
         check_metric(task.metric, task.kind)
     except ValueError as error:
         raise SpecError(f"{where}: metric: {error}") from None
+    problem = problem_with_read(task.read, task.kind)
+    if problem:
+        raise SpecError(f"{where}: read: {problem}")
     _check_words(task, where)
     try:
         check_text(task.prompt, f"{where}: prompt")

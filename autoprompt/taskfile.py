@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -93,6 +94,7 @@ class TaskForm(_Form):
     split: SplitForm = SplitForm()
     max_tokens: Annotated[int, Field(ge=1)] = 32
     stop: tuple[str, ...] = ("\n",)
+    read: str = ""
     calibrate: bool = False
     candidates: Literal["vocabulary", "targets"] = "vocabulary"
     normalize: bool = False
@@ -107,6 +109,14 @@ class TaskForm(_Form):
         if kind == "multiple_choice" and data.choices is None:
             raise ValueError("choices is missing: the column that holds the list of choices")
         return data
+
+    @field_validator("read")
+    @classmethod
+    def _read(cls, read: str, info: ValidationInfo) -> str:
+        problem = problem_with_read(read, info.data.get("kind", "generation"))
+        if problem:
+            raise ValueError(problem)
+        return read
 
     @field_validator("labels")
     @classmethod
@@ -164,6 +174,17 @@ def check_metric(metric: str, kind: Kind) -> None:
         raise ValueError(f"no metric {metric!r}{nearest(metric, METRICS)}; for {kind}: {', '.join(fitting)}")
     if metric not in fitting:
         raise ValueError(f"{metric} does not fit {kind}; allowed: {', '.join(fitting)}")
+
+
+def problem_with_read(read: str, kind: Kind) -> str:
+    """Why ``read`` cannot be what it is; empty where it can."""
+    if read and kind != "generation":
+        return f"says where in a model's text the answer stands; kind {kind} reads no text (use kind: generation)"
+    try:
+        re.compile(read)
+    except re.error as error:
+        return f"no regular expression: {error} (got {read!r})"
+    return ""
 
 
 def default_metric(kind: Kind) -> str:

@@ -257,6 +257,12 @@ def test_export(home: Path) -> None:
         ok("export", "run", "-o", f"out/{name}")
         assert sorted(path.name for path in (home / "out").iterdir()) == files
         shutil.rmtree(home / "out")
+    ok("export", "run", "-o", "short.json", "--shortest")
+    short, whole = (
+        json.loads((home / name).read_text("utf-8")) for name in ("short.json", "run/result.json")
+    )
+    wanted = whole["prompt"] if whole["shortest"] is None else whole["shortest"]["prompt"]
+    assert short["prompt"] == wanted
     ok("export", "run", "-o", "d.jinja")
     scored = json.loads(ok("evaluate", "mine", "-m", "toy", "-p", "d.jinja", "--json").stdout)
     of_run = json.loads(ok("evaluate", "mine", "-m", "toy", "-p", "run", "--json").stdout)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autoprompt.asks import Scored
-from autoprompt.errors import MissingCapability
+from autoprompt.errors import MissingCapability, SpecError
 from autoprompt.grading import (
     MISSING,
     content_free,
@@ -129,6 +129,36 @@ def test_generation() -> None:
         found = grade(task, task.seed_prompt, example, TextReply(text, 4))
         assert (found.score, found.prediction) == (score, text.strip())
         assert math.isnan(found.loss)
+
+
+THOUGHT = "Two and two are four, so the answer is 4. No: one more. So the answer is 5."
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "said"),
+    [
+        (r"answer is (\w+)", THOUGHT, "5"),
+        (r"\d+", THOUGHT, "5"),
+        (r"answer is (\w+)", "I do not know. 5?", ""),
+        (r"is (x)?", "it is 5", ""),
+        ("", THOUGHT, THOUGHT),
+    ],
+)
+def test_an_answer_is_read_by_the_declared_rule(read: str, text: str, said: str) -> None:
+    rows = [{"q": f"q{i}", "answer": "5"} for i in range(12)]
+    task = Task.from_rows(rows, kind="generation", fields=["q"], max_tokens=40, stop=(), read=read)
+    found = grade(task, task.seed_prompt, task.select[0], TextReply(text, 4))
+    assert (found.prediction, found.score) == (said, float(said == "5"))
+
+
+def test_a_rule_that_cannot_be_followed_is_refused() -> None:
+    rows = [{"q": f"q{i}", "answer": "no" if i % 2 else "yes"} for i in range(12)]
+    with pytest.raises(SpecError, match=r"read: no regular expression: .*\(got '\(a'\)"):
+        Task.from_rows(rows, kind="generation", fields=["q"], read="(a")
+    with pytest.raises(SpecError, match="use kind: generation"):
+        Task.from_rows(rows, fields=["q"], read="a")
+    plain, ruled = (Task.from_rows(rows, kind="generation", fields=["q"], read=read) for read in ("", "a"))
+    assert plain.fingerprint != ruled.fingerprint
 
 
 @pytest.mark.parametrize(

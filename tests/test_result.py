@@ -12,6 +12,7 @@ from autoprompt.budget import Meter
 from autoprompt.prompt import Prompt
 from autoprompt.result import Comparison, Result, estimate_on, mean_difference
 from autoprompt.statistics import Estimate, Interval, Paired
+from autoprompt.trial import Trial
 from tests.small import small_task
 
 TASK = small_task()
@@ -66,6 +67,29 @@ def test_a_gain_that_is_not_shown(low: float) -> None:
     assert found.verdict.endswith("the manual prompt is returned")
     assert found.document()["prompt"] == SEED.text
     assert found.document()["candidate"]["prompt"] == OTHER.text
+
+
+def trial(number: int, score: float, tokens: float) -> Trial:
+    text = f"{'so ' * number}{{{{ text }}}} {{{{ answer }}}}"
+    prompt = Prompt(text, TASK.words)
+    return Trial(number, 1, text, TASK.words, {}, prompt.key, True, 12, 0, score, 0.5, tokens, 100)
+
+
+def test_the_shortest_within_a_standard_error() -> None:
+    front = (
+        trial(1, 0.4, 5),
+        trial(2, 0.65, 8),
+        trial(3, 0.7, 9),
+        trial(4, 0.75, 20),
+    )  # s.e. 0.125 at 0.75, n = 12
+    found = result(comparison(0.031, 0.5), candidate=front[3].prompt, pareto=front)
+    assert found.shortest == front[1]
+    document = found.document()["shortest"]
+    assert (document["prompt"], document["select"]) == (front[1].text, 0.65)
+    assert document["label_words"] == {"good": ["good", "great"], "bad": ["bad"]}
+    json.dumps(found.document(), allow_nan=False)
+    assert dataclasses.replace(found, best_select=1.0, pareto=front[3:]).shortest is None
+    assert dataclasses.replace(found, pareto=()).shortest is None
 
 
 def test_the_manual_prompt_as_winner() -> None:
