@@ -109,7 +109,38 @@ class Tune:
         return tuple(example for batch in self.batches for example in batch)
 
 
-Ask = Score | Gradient | Fluency | Tune
+@dataclass(frozen=True)
+class Complete:
+    """What does a model write after each of ``texts``?
+
+    They are plain texts, not templates, and what comes back is data.
+
+    Attributes:
+        prompt: the prompt that is to become better by what is written; for the log, changes nothing.
+        texts: what is read.
+        model: who writes, by name; empty: the model that is being prompted.
+        max_tokens: most new tokens a text.
+        temperature: 0: the likeliest token at each step; else tokens are drawn.
+        seed: of the draws of the first text, one more for each text after it, so that a text that is asked twice is
+            continued in two ways.
+        note: a word for the log.
+    """
+
+    prompt: Prompt = field(compare=False)
+    texts: tuple[str, ...]
+    model: str = ""
+    max_tokens: int = 100
+    temperature: float = 0.0
+    seed: int = 0
+    note: str = field(default="", compare=False)
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """None: it is not about examples."""
+        return ()
+
+
+Ask = Score | Gradient | Fluency | Tune | Complete
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,11 +265,26 @@ class Tuned:
     problem: str = ""
 
 
-Answer = Scored | Slope | Fluent | Tuned
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """The answer to a ``Complete``.
+
+    Attributes:
+        texts: what was written, one a text; None where the model failed.
+        problem: why the last of those is missing; empty where all are there.
+    """
+
+    texts: tuple[str | None, ...]
+    problem: str = ""
+
+
+Answer = Scored | Slope | Fluent | Tuned | Completed
 
 
 def price(ask: Ask) -> int:
     """Calls that an ask costs at most: where nothing of it was asked before."""
+    if isinstance(ask, Complete):
+        return len(ask.texts)
     return len(ask.examples) * (GRADIENT_CALLS if isinstance(ask, (Gradient, Tune)) else 1)
 
 

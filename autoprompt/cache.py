@@ -77,6 +77,8 @@ def question_key(fingerprint: str, request: Request, repeat: int = 0) -> str:
         content += [request.likely, slots]
     else:
         content += [request.max_tokens, request.stop]
+        if request.temperature:
+            content += ["drawn", request.temperature, request.seed]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

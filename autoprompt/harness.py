@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from autoprompt.asks import Answer, Ask, Floats, Score, Scored, Tune
+from autoprompt.asks import Answer, Ask, Complete, Floats, Score, Scored, Tune
 from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import TooManyFailures
@@ -27,7 +27,6 @@ from autoprompt.grading import MISSING, Grade, grade
 from autoprompt.metrics import METRICS, mean
 from autoprompt.models import (
     Failure,
-    FluencyRequest,
     LabelReply,
     Model,
     RankReply,
@@ -36,7 +35,7 @@ from autoprompt.models import (
     TuneRequest,
 )
 from autoprompt.prompt import Prompt
-from autoprompt.questions import Question, SlotAnswers, count_tokens, score_questions
+from autoprompt.questions import OtherAnswers, OtherAsk, Question, count_tokens, score_questions
 from autoprompt.task import Example, Task
 from autoprompt.workers import answer_batches
 
@@ -98,14 +97,14 @@ class Harness:
     """Questions asked again after a failure; a question is charged once however often it is asked."""
     failure: str = ""
     _replies: dict[str, Reply] = field(default_factory=dict, repr=False)
-    _slots: SlotAnswers = field(init=False, repr=False)
+    _others: OtherAnswers = field(init=False, repr=False)
     _asked: int = 0
     _fingerprint: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Take over the seconds that earlier sessions of the run used."""
         self._fingerprint = self.model.fingerprint
-        self._slots = SlotAnswers(self.task, self.model)
+        self._others = OtherAnswers(self.task, self.model)
         self.meter.seconds = self.cache.seconds(self.account)
 
     def scores(self, asks: Sequence[Score]) -> list[Scored]:
@@ -134,7 +133,7 @@ class Harness:
             new.update(fresh)
             entries.append(_Entry(ask, asked, fresh, tokens))
         known = self._run(list(new.values()))
-        self._run_slots(entries, known)
+        self._run_others(entries, known)
         answered = list(
             itertools.takewhile(lambda entry: all(key in self._replies for key in entry.fresh), entries)
         )
@@ -149,7 +148,7 @@ class Harness:
     def _questions(self, ask: Ask) -> list[Question]:
         if isinstance(ask, Score):
             return score_questions(self.task, self.model, self._fingerprint, ask)
-        return self._slots.questions(ask)
+        return self._others.questions(ask)
 
     def _fresh(self, asked: Sequence[Question], new: Container[str]) -> dict[str, Question]:
         """Questions of one ask that were not asked before in this run, calibration's own included."""
@@ -187,7 +186,7 @@ class Harness:
         new: list[Question] = []
         requests: list[Request] = []
         for question in questions:
-            if not isinstance(question.request, (tuple, FluencyRequest, TuneRequest)):
+            if question.judge is None and not isinstance(question.request, (tuple, TuneRequest)):
                 new.append(question)
                 requests.append(question.request)
         known = self.cache.get([question.key for question in new])
@@ -214,12 +213,14 @@ class Harness:
                     break
         return set(known)
 
-    def _run_slots(self, entries: Sequence[_Entry], known: set[str]) -> None:
-        """Get a reply for every new question about slots, ask by ask; trainings that follow each other together."""
-        slotted = [entry for entry in entries if not isinstance(entry.ask, Score)]
-        for trains, group in itertools.groupby(slotted, key=lambda entry: isinstance(entry.ask, Tune)):
+    def _run_others(self, entries: Sequence[_Entry], known: set[str]) -> None:
+        """Get a reply for every new question that is about no score, ask by ask; trainings that follow each other
+        together, and texts that the same model writes.
+        """
+        others = [entry for entry in entries if not isinstance(entry.ask, Score)]
+        for kind, group in itertools.groupby(others, key=lambda entry: _together(entry.ask)):
             some = list(group)
-            for part in [some] if trains else [[entry] for entry in some]:
+            for part in [some] if kind else [[entry] for entry in some]:
                 if not self._run_together(part, known):
                     return
 
@@ -239,12 +240,26 @@ class Harness:
             self.exhausted = True
             return False
         start = time.perf_counter()
-        replies = self._slots.replies(ask, waiting) if waiting else {}
+        replies = self._replied(ask, new, stored) if waiting else {}
         seconds = time.perf_counter() - start
         self.cache.put(replies, account=self.account, seconds=seconds)
         self.meter.seconds += seconds
         self._replies.update(replies)
         return True
+
+    def _replied(
+        self, ask: OtherAsk, questions: Sequence[Question], known: Container[str]
+    ) -> dict[str, Reply]:
+        """Replies to the questions that are not known; what could not be written is asked for again, as scores are."""
+        replies = self._others.replies(ask, questions, known)
+        writer = questions[0].judge if isinstance(ask, Complete) else None
+        for _ in range(0 if writer is None or writer.deterministic else RETRIES):
+            failed = [each for each in questions if isinstance(replies.get(each.key), Failure)]
+            if not failed:
+                break
+            self.retries += len(failed)
+            replies |= self._others.replies(ask, failed)
+        return replies
 
     def _answers(
         self, batches: Sequence[Sequence[int]], requests: Sequence[Request]
@@ -299,7 +314,7 @@ class Harness:
     def _answer(self, entry: _Entry) -> Answer:
         if isinstance(entry.ask, Score):
             return self._scored(entry.ask, entry.asked)
-        return self._slots.answer(entry.ask, [self._replies[question.key] for question in entry.asked])
+        return self._others.answer(entry.ask, [self._replies[question.key] for question in entry.asked])
 
     def _scored(self, ask: Score, asked: Sequence[Question]) -> Scored:
         grades = [
@@ -324,6 +339,13 @@ class Harness:
         reply = self._replies[question.key]
         blank = self._replies[question.blank.key] if question.blank is not None else None
         return MISSING if isinstance(reply, Failure) else grade(self.task, prompt, example, reply, blank)
+
+
+def _together(ask: Ask) -> str:
+    """What asks of one kind that run side by side have in common; empty where each runs alone."""
+    if isinstance(ask, Tune):
+        return "tune"
+    return f"complete {ask.model}" if isinstance(ask, Complete) else ""
 
 
 def _label_log_probs(grades: Sequence[Grade]) -> Floats | None:

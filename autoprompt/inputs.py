@@ -225,6 +225,8 @@ def check_capability(task: Task, model: Model, prompt: Prompt, strategy: Strateg
             f"model {model.name!r} shows no tokens and gives no gradients",
             hint="use a Hugging Face model, or a strategy that needs neither (random_search, tpe)",
         )
+    for name in strategy.writers if strategy is not None else ():
+        _check_writer(name, model)
     if not isinstance(model, ScoringModel):
         if task.kind == "cloze":
             raise MissingCapability(
@@ -236,6 +238,17 @@ def check_capability(task: Task, model: Model, prompt: Prompt, strategy: Strateg
         model.check_answers(request.rendered, request.answers)
     elif isinstance(request, RankRequest):
         _check_targets(task, model, prompt)
+
+
+def _check_writer(name: str, model: Model) -> None:
+    """Check that the model of that name, or without one the model that is prompted, writes texts."""
+    if name:
+        check_model(name)
+    if (model_kind(name) == "masked") if name else not isinstance(model, CompletingModel):
+        raise MissingCapability(
+            f"model {name or model.name!r} cannot write texts",
+            hint='name one that can: Propose(model="bundled:causal"), a folder, or a server',
+        )
 
 
 def fit_words(task: Task, space: SearchSpace, model: Model) -> tuple[SearchSpace, tuple[str, ...]]:

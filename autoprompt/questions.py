@@ -1,4 +1,4 @@
-"""From what a strategy asks to questions for a model, and from replies about token slots back to answers."""
+"""From what a strategy asks to questions for a model, and from replies that are no scores back to answers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from autoprompt.asks import GRADIENT_CALLS, Fluency, Fluent, Gradient, Score, Slope, Tune, Tuned
+from autoprompt.asks import (
+    GRADIENT_CALLS,
+    Complete,
+    Completed,
+    Fluency,
+    Fluent,
+    Gradient,
+    Score,
+    Slope,
+    Tune,
+    Tuned,
+)
 from autoprompt.cache import question_key
 from autoprompt.errors import LabelWordError, MissingCapability, TemplateError
 from autoprompt.grading import (
@@ -22,6 +33,7 @@ from autoprompt.grading import (
     tune_request,
 )
 from autoprompt.models import (
+    CompletingModel,
     Failure,
     FluencyReply,
     FluencyRequest,
@@ -33,6 +45,8 @@ from autoprompt.models import (
     OpenModel,
     Reply,
     Request,
+    TextReply,
+    TextRequest,
     TunableModel,
     TuneReply,
     TuneRequest,
@@ -42,8 +56,8 @@ from autoprompt.models.load import load_model
 from autoprompt.prompt import Piece, Rendered
 from autoprompt.task import Task
 
-SlotAsk = Gradient | Fluency | Tune
-"""What is asked about a prompt's slots."""
+OtherAsk = Gradient | Fluency | Tune | Complete
+"""What is asked besides scores: about a prompt's slots, and for texts."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class Question:
             of it.
         blank: its content-free twin where scores are calibrated.
         calls: what it is charged as.
-        judge: who is asked, where that is not the model that is prompted.
+        judge: who is asked, where that need not be the model that is prompted.
     """
 
     key: str
@@ -91,7 +105,7 @@ def count_tokens(model: Model, questions: Sequence[Question]) -> int:
     plain = [
         each.request
         for each in questions
-        if not isinstance(each.request, (tuple, FluencyRequest, TuneRequest))
+        if each.judge is None and not isinstance(each.request, (tuple, TuneRequest))
     ]
     total = sum(model.count_tokens(plain))
     for question in questions:
@@ -103,7 +117,7 @@ def count_tokens(model: Model, questions: Sequence[Question]) -> int:
                 LabelRequest(each.rendered, each.answers, ended=each.ended) for each in question.request.texts
             ]
             asked = [texts[index] for batch in question.request.batches for index in batch]
-        elif isinstance(question.request, FluencyRequest) and question.calls:
+        elif question.judge is not None and question.calls:
             asked = [question.request]
         try:
             total += question.weight * sum((question.judge or model).count_tokens(asked))
@@ -112,8 +126,8 @@ def count_tokens(model: Model, questions: Sequence[Question]) -> int:
     return total
 
 
-class SlotAnswers:
-    """Puts questions about token slots to a model, or to the one that judges.
+class OtherAnswers:
+    """Puts all questions but scores to a model, or to the one that judges or writes.
 
     Args:
         task: what is measured.
@@ -124,27 +138,34 @@ class SlotAnswers:
         self._task = task
         self._model = model
         self._fingerprint = model.fingerprint
-        self._judges: dict[str, Model] = {"": model}
+        self._models: dict[str, Model] = {"": model}
 
-    def questions(self, ask: SlotAsk) -> list[Question]:
-        """One question about all examples for a gradient or a training, one an example for a fluency."""
+    def questions(self, ask: OtherAsk) -> list[Question]:
+        """One question about all examples for a gradient or a training, one an example for a fluency, one a text."""
+        if isinstance(ask, Complete):
+            return _text_questions(self._named(ask.model), ask)
         if isinstance(ask, Tune):
             return [_tune_question(self._task, self._fingerprint, ask)]
         if isinstance(ask, Gradient):
             return [_gradient_question(self._task, self._fingerprint, ask)]
-        return _fluency_questions(self._judge(ask), ask)
+        return _fluency_questions(self._named(ask.judge), ask)
 
-    def replies(self, ask: SlotAsk, questions: Sequence[Question]) -> dict[str, Reply]:
-        """By key; a prompt the model cannot read is a failure, and the run goes on. Trainings may be of several asks:
-        they run side by side.
+    def replies(
+        self, ask: OtherAsk, questions: Sequence[Question], known: Container[str] = ()
+    ) -> dict[str, Reply]:
+        """By key; a prompt the model cannot read is a failure, and the run goes on. Trainings may be of several asks, and
+        texts too: they run side by side. What is ``known`` is asked only where it stands in a batch with something new.
         """
+        if isinstance(ask, Complete):
+            return _written(self._named(ask.model), questions, known)
+        questions = [each for each in questions if each.key not in known]
         if isinstance(ask, Tune):
             asked = [each.request for each in questions if isinstance(each.request, TuneRequest)]
             return dict(zip([each.key for each in questions], self._tunable().tune(asked), strict=True))
         if isinstance(ask, Fluency):
             texts = [each.request for each in questions if isinstance(each.request, FluencyRequest)]
             try:
-                given = answer(self._judge(ask), texts)
+                given = answer(self._named(ask.judge), texts)
             except MissingCapability as error:  # not every strategy that asks depends on the answer
                 given = [Failure(f"{error.message} ({error.hint})")] * len(texts)
             return {each.key: reply for each, reply in zip(questions, given, strict=True)}
@@ -158,8 +179,12 @@ class SlotAnswers:
                 replies[question.key] = Failure(str(error))
         return replies
 
-    def answer(self, ask: SlotAsk, replies: Sequence[Reply]) -> Slope | Fluent | Tuned:
+    def answer(self, ask: OtherAsk, replies: Sequence[Reply]) -> Slope | Fluent | Tuned | Completed:
         """What the strategy is told."""
+        if isinstance(ask, Complete):
+            problems = [each.message for each in replies if isinstance(each, Failure)]
+            texts = (each.text if isinstance(each, TextReply) else None for each in replies)
+            return Completed(tuple(texts), problems[-1] if problems else "")
         if isinstance(ask, Fluency):
             return _fluent(replies)
         (reply,) = replies
@@ -179,11 +204,11 @@ class SlotAnswers:
         }
         return Slope(reply.loss, {name: slot.ids for name, slot in reply.slots.items()}, changes)
 
-    def _judge(self, ask: Fluency) -> Model:
-        """The model that says how likely a prompt's tokens are; loaded once."""
-        if ask.judge not in self._judges:
-            self._judges[ask.judge] = load_model(ask.judge)
-        return self._judges[ask.judge]
+    def _named(self, name: str) -> Model:
+        """The model that judges or writes, loaded once; without a name the one that is prompted."""
+        if name not in self._models:
+            self._models[name] = load_model(name)
+        return self._models[name]
 
     def _tunable(self) -> TunableModel:
         if not isinstance(self._model, TunableModel):
@@ -260,6 +285,49 @@ def _fluency_questions(judge: Model, ask: Fluency) -> list[Question]:
             runs = _slot_tokens(judge, rendered)
         questions.append(Question(question_key(fingerprint, request), request, calls=runs, judge=judge))
     return questions
+
+
+def _text_questions(writer: Model, ask: Complete) -> list[Question]:
+    """One question a text.
+
+    Raises:
+        MissingCapability: the model writes no texts.
+    """
+    if not isinstance(writer, CompletingModel):
+        raise MissingCapability(
+            f"model {writer.name!r} ({writer.kind}) cannot write texts",
+            hint='name one that can: strategy=Propose(model="bundled:causal"), a folder, or a server',
+        )
+    fingerprint = f"{writer.fingerprint} writes"
+    questions = []
+    for at, text in enumerate(ask.texts):
+        seed = ask.seed + at if ask.temperature else 0
+        request = TextRequest(
+            Rendered((Piece(text),)), ask.max_tokens, temperature=ask.temperature, seed=seed
+        )
+        questions.append(Question(question_key(fingerprint, request), request, judge=writer))
+    return questions
+
+
+def _written(writer: Model, questions: Sequence[Question], known: Container[str]) -> dict[str, Reply]:
+    """What a model writes, by key, batch by batch; a text that is too long for it is a failure."""
+    replies: dict[str, Reply] = {}
+    keys: list[str] = []
+    requests: list[Request] = []
+    for question in questions:
+        assert isinstance(question.request, TextRequest)
+        try:
+            writer.count_tokens([question.request])
+        except TemplateError as error:
+            replies[question.key] = Failure(error.message)
+        else:
+            keys.append(question.key)
+            requests.append(question.request)
+    for batch in writer.batches(requests) if requests else []:
+        if any(keys[index] not in known for index in batch):
+            given = answer(writer, [requests[index] for index in batch])
+            replies.update((keys[index], reply) for index, reply in zip(batch, given, strict=True))
+    return {key: reply for key, reply in replies.items() if key not in known}
 
 
 def _slot_tokens(judge: OpenModel, rendered: Rendered) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from autoprompt.asks import Answer, Ask, Score
+from autoprompt.asks import Answer, Ask, Complete, Completed, Score
 from autoprompt.errors import DataError, InputError, StudyMismatch
 from autoprompt.task import Example
 from autoprompt.trial import Trial as Trial
@@ -109,10 +109,11 @@ class Study:
                     choices=dict(ask.prompt.choices),
                     key=ask.prompt.key,
                     complete=complete,
-                    n=len(ask.examples),
+                    n=len(ask.texts) if isinstance(ask, Complete) else len(ask.examples),
                     calls=calls,
                     note=ask.note or type(ask).__name__.lower(),
                     beside=isinstance(ask, Score) and ask.beside,
+                    written=_written(ask, answer),
                     soft=ask.prompt.soft,
                     asked=ask.prompt if ask.prompt.soft else None,
                     **measured(answer),
@@ -203,6 +204,13 @@ class Study:
         for file in (self._log, self._lock):
             if file is not None:
                 file.close()
+
+
+def _written(ask: Ask, answer: Answer) -> tuple[tuple[str, str | None], ...]:
+    """Texts with what a model wrote after them; empty where none were asked for."""
+    if isinstance(ask, Complete) and isinstance(answer, Completed):
+        return tuple(zip(ask.texts, answer.texts, strict=True))
+    return ()
 
 
 def _same(examples: Sequence[Example], select: Sequence[Example]) -> bool:

@@ -42,8 +42,8 @@ class Task:
         words: label to the words that stand for it, the first one in texts.
         max_tokens: longest completion, in tokens (generation).
         stop: texts that end a completion (generation).
-        read: a regular expression for where in a completion the answer stands (generation): its last match counts, its
-            first group where it has one; a completion without a match gives no answer. Empty: all of it is the answer.
+        read: a regular expression for the answer in a completion (generation): the first group of its last match; a
+            completion without a match gives no answer.
         calibrate: whether label scores are corrected by those of a content-free input (Zhao et al. 2021).
         candidates: what a cloze target is ranked among: every word of the vocabulary, or all targets of the
         data. among: these targets, where ``candidates`` is ``targets``.
@@ -241,13 +241,7 @@ class Task:
             metric: None: the usual one of the kind.
             split: role to number of rows or fraction.
             seed: of the split.
-            max_tokens: see ``Task``, as for the rest.
-            stop: see ``Task``.
-            read: see ``Task``.
-            calibrate: see ``Task``.
-            candidates: see ``Task``.
-            normalize: see ``Task``.
-            space: see ``Task``.
+            max_tokens, stop, read, calibrate, candidates, normalize, space: see ``Task``.
         """
         tables = python_rows(rows, f"task {name}")
         check_roles(split or {}, f"task {name}")

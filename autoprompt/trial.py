@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
 
-from autoprompt.asks import Answer, Fluent, Scored, Slope
+from autoprompt.asks import Answer, Completed, Fluent, Scored, Slope, Tuned
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One prompt that was asked about: scored, or how its loss changes, or how likely its tokens are.
+    """One prompt that was asked about: scored, or how its loss changes, or how likely its tokens are, or what a model
+    writes that is to make it better.
 
     Attributes:
         number: place in the log, from 0 (the seed prompt).
@@ -25,7 +26,7 @@ class Trial:
         choices: how the space made it.
         key: hash of the prompt's content.
         complete: whether it was scored on all select examples (only then may it win).
-        n: examples asked about.
+        n: examples asked about, or texts that were to be written.
         missing: answers missing among them.
         score: mean metric in [0, 1] over the answers that are there, None if none is.
         loss: mean nats over them, or None.
@@ -34,6 +35,7 @@ class Trial:
         note: why it was asked.
         beside: it breaks a rule of its space and is kept beside the result, never as it.
         perplexity: of the tokens in its token slots, where this line is about that.
+        written: the texts that a model read to write, each with what it wrote (None: nothing came); where there are any.
         soft: the slots that hold rows in place of tokens, and those; in the log their shape and hash.
     """
 
@@ -53,6 +55,7 @@ class Trial:
     note: str = ""
     beside: bool = False
     perplexity: float | None = None
+    written: tuple[tuple[str, str | None], ...] = ()
     soft: Mapping[str, SoftRows] = field(default_factory=dict)
     asked: Prompt | None = field(default=None, compare=False, repr=False)
     """The prompt itself, where it holds rows: its text alone does not make it again."""
@@ -68,8 +71,12 @@ class Trial:
     def row(self) -> dict[str, Any]:
         """The line in the log, as JSON has it."""
         row = {
-            each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("soft", "asked")
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in ("soft", "asked", "written")
         }
+        if self.written:
+            row["written"] = self.written
         if self.soft:
             row["soft"] = {name: {"shape": rows.shape, "key": rows.key} for name, rows in self.soft.items()}
         return json.loads(json.dumps(row))  # type: ignore[no-any-return]
@@ -116,9 +123,12 @@ def measured(answer: Answer) -> _Measured:
         loss = answer.loss
     elif isinstance(answer, Fluent):
         perplexity = answer.perplexity
-    elif answer.losses:
+    elif isinstance(answer, Tuned) and answer.losses:
         loss = answer.losses[-1]
-    return _Measured(missing=0, score=None, loss=_rounded(loss), tokens=0.0, perplexity=_rounded(perplexity))
+    missing = answer.texts.count(None) if isinstance(answer, Completed) else 0
+    return _Measured(
+        missing=missing, score=None, loss=_rounded(loss), tokens=0.0, perplexity=_rounded(perplexity)
+    )
 
 
 def _rounded(value: float) -> float | None:

@@ -52,13 +52,22 @@ class RankRequest:
 
 @dataclass(frozen=True)
 class TextRequest:
-    """Continue the text greedily, up to ``max_tokens`` new tokens or the first stop string (which is cut
-    off).
+    """Continue the text, up to ``max_tokens`` new tokens or the first stop string (which is cut off).
+
+    Attributes:
+        rendered: the text.
+        max_tokens: most new tokens.
+        stop: strings that end the continuation.
+        temperature: 0: the likeliest token at each step; else tokens are drawn from the softmax of the logits divided by
+            it. A model that cannot draw answers as at 0.
+        seed: of the draws, which depend on it and on the text alone.
     """
 
     rendered: Rendered
     max_tokens: int
     stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)

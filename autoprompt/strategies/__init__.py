@@ -78,6 +78,11 @@ class Strategy(abc.ABC):
         return ""
 
     @property
+    def writers(self) -> tuple[str, ...]:
+        """Names of the models that it lets write texts; empty: the one that is prompted. Most strategies let none."""
+        return ()
+
+    @property
     def findings(self) -> Mapping[str, Any]:
         """What was found besides prompts, as plain data for ``result.json``; known at the end."""
         return {}

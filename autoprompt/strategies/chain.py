@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Gradient, Score, Scored, Tune, price, scored_pairs
+from autoprompt.asks import (
+    GRADIENT_CALLS,
+    Answer,
+    Ask,
+    Complete,
+    Gradient,
+    Score,
+    Scored,
+    Tune,
+    price,
+    scored_pairs,
+)
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
@@ -69,6 +80,11 @@ class Chain(Strategy):
     def note(self) -> str:
         """The notes of the stages that chose something."""
         return "; ".join(stage.note for stage in self.strategies if stage.note)
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """Those of the stages."""
+        return tuple(dict.fromkeys(name for stage in self.strategies for name in stage.writers))
 
     @property
     def findings(self) -> Mapping[str, Any]:
@@ -151,7 +167,7 @@ class Chain(Strategy):
         for ask in asks:
             new = _questions(ask) - self._asked
             cost = len(new) * (GRADIENT_CALLS if isinstance(ask, Gradient) else 1)
-            if isinstance(ask, Tune):  # a stretch of a training is no other's
+            if isinstance(ask, (Tune, Complete)):  # a stretch of a training, or a text, is no other's
                 new, cost = set(), 0 if ask in self._answers else price(ask)
             if self._limit is not None and cost and self._spent + cost > self._limit:
                 self._ending = True

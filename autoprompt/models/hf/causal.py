@@ -32,7 +32,7 @@ class CausalModel(HuggingFaceModel):
         self._generator = Generator(parts.model, parts.tokenizer, self._tokens)
 
     def complete(self, requests: Sequence[TextRequest]) -> list[TextReply | Failure]:
-        """Greedy continuations; one reply a request, in order."""
+        """Continuations; one reply a request, in order."""
         encoded = self._encoded(requests)
 
         def run(batch: Sequence[int]) -> list[str]:

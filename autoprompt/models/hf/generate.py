@@ -1,12 +1,22 @@
-"""Greedy generation in batches."""
+"""Generation in batches, greedy or drawn."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from autoprompt.models import TextRequest
 from autoprompt.models.function import cut_at_stop
@@ -15,9 +25,9 @@ from autoprompt.models.hf.tokens import Ids, Tokens
 
 
 class Generator:
-    """Continues rows of ids with the likeliest token at each step.
+    """Continues rows of ids with the likeliest token at each step, or with drawn ones where a request has a temperature.
 
-    No sampling, penalties or other settings a model may bring along.
+    No penalties or other settings a model may bring along.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> None:
@@ -58,12 +68,14 @@ class Generator:
         if longest < 1:
             return [""] * len(requests)
         stops = _AtStops(self, requests, contexts, given)
+        drawn = any(request.temperature > 0 for request in requests)
         with quiet(), evaluating(self._model), torch.inference_mode():
             output = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=self._settings(longest),
                 stopping_criteria=StoppingCriteriaList([stops]),
+                logits_processor=LogitsProcessorList([_Draws(requests)] if drawn else []),
             )
         return [
             self.text(row[given:], request, context)
@@ -92,6 +104,36 @@ class Generator:
             pad_token_id=self._ends[0] if self._ends else 0,
             use_cache=True,
         )
+
+
+class _Draws(LogitsProcessor):  # type: ignore[misc]
+    """Makes the likeliest token a drawn one: with Gumbel noise added to logits over temperature, the largest is a draw from
+    their softmax (Gumbel 1954; Maddison et al. 2014, section 2).
+
+    Every row has a generator of its own, seeded by its request, so that the rows beside it change nothing.
+    """
+
+    def __init__(self, requests: Sequence[TextRequest]) -> None:
+        self._rows = [
+            (request.temperature, _generator(request) if request.temperature > 0 else None)
+            for request in requests
+        ]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """[R, V] logits before and after."""
+        after = scores.float().clone()
+        for row, (temperature, rng) in enumerate(self._rows):
+            if rng is not None:
+                noise = torch.from_numpy(rng.gumbel(size=after.shape[1])).to(after)
+                after[row] = after[row] / temperature + noise
+        return after
+
+
+def _generator(request: TextRequest) -> np.random.Generator:
+    """A generator that depends on the seed and the text before the answer place."""
+    before = "".join(piece.text for piece in request.rendered.before)
+    digest = hashlib.sha256(json.dumps([request.seed, before]).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 class _AtStops(StoppingCriteria):  # type: ignore[misc]

@@ -41,7 +41,7 @@ class Seq2SeqModel(HuggingFaceModel):
         self._start = start
 
     def complete(self, requests: Sequence[TextRequest]) -> list[TextReply | Failure]:
-        """Greedy answers of the decoder; one reply a request, in order."""
+        """Answers of the decoder; one reply a request, in order."""
         encoded = self._encoded(requests)
 
         def run(batch: Sequence[int]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from autoprompt.errors import TemplateError
-from autoprompt.models import FluencyRequest, LabelRequest, RankRequest, Request, TextRequest
+from autoprompt.models import LabelRequest, RankRequest, Request
 from autoprompt.prompt import Piece, Rendered
 
 Ids = tuple[int, ...]
@@ -203,13 +203,7 @@ def _cut(rendered: Rendered, ends: Sequence[Sequence[int]], cap: int) -> Rendere
 
 def with_text(request: Request, rendered: Rendered) -> Request:
     """The same request about another text."""
-    if isinstance(request, LabelRequest):
-        return dataclasses.replace(request, rendered=rendered)
-    if isinstance(request, RankRequest):
-        return RankRequest(rendered, request.target, request.among)
-    if isinstance(request, FluencyRequest):
-        return FluencyRequest(rendered, request.likely)
-    return TextRequest(rendered, request.max_tokens, request.stop)
+    return dataclasses.replace(request, rendered=rendered)
 
 
 def ranked_words(request: Request) -> tuple[str, ...] | None:
