@@ -25,8 +25,7 @@ Candidates = Literal["vocabulary", "targets"]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Data, labels, metric and the manual prompt. Checked when made; two tasks are equal when they measure
-    the same.
+    """Data, labels, metric and the manual prompt. Checked when made; equal to another that measures the same.
 
     Attributes:
         name: what reports call it.
@@ -42,11 +41,10 @@ class Task:
         words: label to the words that stand for it, the first one in texts.
         max_tokens: longest completion, in tokens (generation).
         stop: texts that end a completion (generation).
-        read: a regular expression for the answer in a completion (generation): the first group of its last match; a
-            completion without a match gives no answer.
+        read: a regular expression whose last match in a completion, or its first group, is the answer (generation).
         calibrate: whether label scores are corrected by those of a content-free input (Zhao et al. 2021).
-        candidates: what a cloze target is ranked among: every word of the vocabulary, or all targets of the
-        data. among: these targets, where ``candidates`` is ``targets``.
+        candidates: what a cloze target is ranked among: every word of the vocabulary, or all targets of the data.
+        among: these targets, where ``candidates`` is ``targets``.
         normalize: whether a choice is scored by its log-probability per unit of length instead of the sum.
         space: name of the search space to use unless another is given.
         notes: what was found while loading: duplicates, dropped rows, encodings.
@@ -241,7 +239,13 @@ class Task:
             metric: None: the usual one of the kind.
             split: role to number of rows or fraction.
             seed: of the split.
-            max_tokens, stop, read, calibrate, candidates, normalize, space: see ``Task``.
+            max_tokens: see ``Task``, as for the rest.
+            stop: see ``Task``.
+            read: see ``Task``.
+            calibrate: see ``Task``.
+            candidates: see ``Task``.
+            normalize: see ``Task``.
+            space: see ``Task``.
         """
         tables = python_rows(rows, f"task {name}")
         check_roles(split or {}, f"task {name}")
