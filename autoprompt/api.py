@@ -35,6 +35,7 @@ from autoprompt.inputs import (
     split_of,
     vocabulary_of,
 )
+from autoprompt.models import told
 from autoprompt.models.load import check_model, load_model
 from autoprompt.prompt import Prompt
 from autoprompt.prompt_inputs import check_prompts, check_soft, load_prompts
@@ -94,8 +95,7 @@ def optimize(
         TooManyFailures: too many answers are missing to declare a winner.
         ModelError: the model cannot be loaded or failed.
     """
-    budget = Budget.parse(budget)
-    strategy = load_strategy(strategy)
+    budget, strategy = Budget.parse(budget), load_strategy(strategy)
     task = load_task(task)
     space = load_space(space, task, strategy)
     check_call(task, space, budget, model, workers, seed)
@@ -262,8 +262,7 @@ def evaluate(
     prompts = load_prompts(prompt, task)
     examples = split_of(task, split)
     check_model(model)
-    kind = model_kind(model)
-    check_prompts(prompts, task, kind)
+    check_prompts(prompts, task, model_kind(model))
     loaded = load_model(model)
     check_soft(prompt, loaded)
     check_prompts(prompts, task, loaded.kind, loaded)
@@ -271,4 +270,5 @@ def evaluate(
         harness = Harness(task, loaded, None, cache, source=model, account="test")
         answers = harness.scores([Score(each, examples) for each in prompts])
     scored = answers[0] if len(answers) == 1 else pooled(task, examples, answers)
-    return Evaluation(prompts, split, task.metric, estimate_on(task, examples, scored), scored, harness.meter)
+    estimate = estimate_on(task, examples, scored)
+    return Evaluation(prompts, split, task.metric, estimate, scored, harness.meter, told(loaded))

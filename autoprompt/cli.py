@@ -35,7 +35,10 @@ TaskName = Annotated[
     str, typer.Argument(metavar="TASK", help="A task's name (autoprompt list) or its YAML file.")
 ]
 ModelName = Annotated[
-    str, typer.Option("--model", "-m", help='A Hugging Face id or folder, "bundled:masked", or "toy".')
+    str,
+    typer.Option(
+        "--model", "-m", help='A Hugging Face id or folder, "bundled:masked", "openai:NAME@URL", or "toy".'
+    ),
 ]
 BudgetText = Annotated[
     str, typer.Option("--budget", "-b", help='What may be spent: 2000 (calls), "2M tokens", "10 min".')
@@ -223,6 +226,8 @@ def evaluate(
         console.put_json(_evaluation_document(evaluation, loaded, model))
     else:
         typer.echo(str(evaluation))
+    for note in evaluation.notes:
+        say(f"note: {note}", quiet=quiet or as_json)
     value = evaluation.estimate.value
     if fail_under is not None and not value >= fail_under:  # a missing value (NaN) is below, too
         console.fail(f"{evaluation.metric} {100 * value:.2f} is below {100 * fail_under:.2f} (--fail-under)")
@@ -349,7 +354,10 @@ def list_names(
         typer.echo(columns(listed(kind)))
         return
     typer.echo("\n\n".join(f"{each}\n{columns(listed(each))}" for each in KINDS))
-    typer.echo("\nAny Hugging Face model id or folder is a model, too. `autoprompt show NAME` tells more.")
+    typer.echo(
+        "\nAny Hugging Face model id or folder is a model, too, and openai:NAME@URL what a server has."
+    )
+    typer.echo("`autoprompt show NAME` tells more.")
 
 
 @app.command(epilog=console.EXIT_CODES)

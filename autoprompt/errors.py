@@ -10,7 +10,8 @@ AutopromptError
 │   └── BudgetError       a budget that is malformed or below the floor of one comparison
 ├── MissingCapability     the model cannot do what the task or strategy asks of it
 ├── MissingDependency     an optional package is not installed; says how to install it
-├── ModelError            a model failed while answering (load, memory, server)
+├── ModelError            a model failed while answering (load, memory)
+│   └── ServerError       a server is not there, refuses the key, has no such model, or stopped answering
 ├── StudyMismatch         a run folder belongs to a different call; names the field
 └── TooManyFailures       too many answers are missing to declare a winner
 
@@ -73,6 +74,10 @@ class MissingDependency(AutopromptError):
 
 class ModelError(AutopromptError):
     """A model failed while loading or answering."""
+
+
+class ServerError(ModelError):
+    """A server is not there, refuses the key, has no such model, or stopped answering."""
 
 
 class StudyMismatch(AutopromptError):

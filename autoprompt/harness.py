@@ -33,6 +33,7 @@ from autoprompt.models import (
     Reply,
     Request,
     TuneRequest,
+    told,
 )
 from autoprompt.prompt import Prompt
 from autoprompt.questions import OtherAnswers, OtherAsk, Question, count_tokens, score_questions
@@ -389,4 +390,5 @@ def notes_on(harness: Harness, final: Harness) -> tuple[str, ...]:
         found.append(f"answers are missing: {counts}; last failure: {final.failure or harness.failure}")
     if harness.budget is not None and harness.budget.seconds is not None:
         found.append("a budget in seconds depends on the machine: the same call may find another prompt")
+    found += told(harness.model)
     return tuple(found)

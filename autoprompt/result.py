@@ -80,6 +80,7 @@ class Evaluation:
         estimate: the metric over the split, with its interval.
         scored: the answers, example by example.
         spent: what it cost.
+        notes: what the model has to say about its answers.
     """
 
     prompts: tuple[Prompt, ...]
@@ -88,6 +89,7 @@ class Evaluation:
     estimate: Estimate
     scored: Scored
     spent: Meter
+    notes: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> Prompt:

@@ -251,7 +251,6 @@ class Task:
         check_roles(split or {}, f"task {name}")
         word_map = _words(words)
         label_map = {_key(raw): _key(label) for raw, label in (label_names or {}).items()}
-        named = [_key(label) for label in labels or word_map or label_map.values()]
         layout = Layout(
             kind=kind,
             target=None if references and not target else target or target_column(tables, f"task {name}"),
@@ -259,7 +258,7 @@ class Task:
             references=references,
             choices=choices,
             label_names=label_map,
-            labels=tuple(dict.fromkeys(named)),
+            labels=tuple(dict.fromkeys(map(_key, labels or word_map or label_map.values()))),
         )
         task = _assemble(name, layout, tables, split or {}, seed, prompt, word_map, metric or "")
         return dataclasses.replace(

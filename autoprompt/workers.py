@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Generator, Sequence
 
 from autoprompt.errors import InputError
-from autoprompt.models import Model, Reply, Request, answer
+from autoprompt.models import Model, Reply, Request, StreamingModel, answer
 from autoprompt.models.load import load_model
 
 
@@ -30,6 +30,9 @@ def answer_batches(
         workers: number of processes; 1 stays in this one.
     """
     if workers == 1 or len(batches) < 2:
+        if isinstance(model, StreamingModel):
+            yield from model.stream(batches)
+            return
         for batch in batches:
             yield answer(model, batch)
         return

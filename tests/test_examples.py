@@ -15,6 +15,7 @@ SCRIPTS: dict[str, tuple[list[str], str]] = {
     "quickstart.py": ([], "wrote best_prompt.txt"),
     "own_task.py": ([], "verdict"),
     "own_model.py": ([], "verdict"),
+    "server.py": ([], "label words are looked for in what the server writes"),
     "few_shot_table.py": (
         ["--models", "bundled:masked", "--tasks", "sst-2", "P17", "--seeds", "1", "--prompts", "3"],
         "| bundled-masked | sst-2 |",
@@ -39,6 +40,13 @@ SCRIPTS: dict[str, tuple[list[str], str]] = {
             *("--test-rows", "40", "--runs", "cells"),
         ],
         "| bundled:causal | sst-2 | 150 |",
+    ),
+    "template_table.py": (
+        [
+            *("--models", "bundled:causal", "--tasks", "reasoning/boolean_expressions", "--seeds", "1"),
+            *("--methods", "random", "ours", "--prompts", "3", "--test-rows", "20", "--runs", "cells"),
+        ],
+        "| bundled:causal | reasoning/boolean_expressions | 1 |",
     ),
     "soft_table.py": (
         [

@@ -14,7 +14,7 @@ How open it is decides which protocol it meets; the check is ``isinstance``:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -144,6 +144,30 @@ class CompletingModel(Model, Protocol):
 
 
 @runtime_checkable
+class StreamingModel(Model, Protocol):
+    """Works on several batches at once."""
+
+    def stream(self, batches: Sequence[Sequence[Request]]) -> Generator[list[Reply], None, None]:
+        """Yield the replies of each batch of requests of one kind, in order; leaving the generator ends the work."""
+        ...
+
+
+@runtime_checkable
+class TellingModel(Model, Protocol):
+    """Answers in one of several ways, and tells which."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the user should know about how it answers."""
+        ...
+
+    @property
+    def spent(self) -> str:
+        """What this object was asked so far, and what that cost, in words."""
+        ...
+
+
+@runtime_checkable
 class ScoringModel(Model, Protocol):
     """Gives log-probabilities."""
 
@@ -238,6 +262,13 @@ class LabelSearchModel(ScoringModel, Protocol):
     def answer_place(self) -> AnswerPlace:
         """That place."""
         ...
+
+
+def told(model: Model) -> tuple[str, ...]:
+    """What a model has to say about its answers so far; empty for one that only has one way."""
+    if not isinstance(model, TellingModel):
+        return ()
+    return (*model.remarks, f"this session: {model.spent}")
 
 
 def answer(model: Model, requests: Sequence[Request]) -> list[Reply]:

@@ -16,13 +16,14 @@ from autoprompt.errors import InputError, UnknownName, nearest
 from autoprompt.models import Model, bundled
 from autoprompt.models.function import FunctionModel
 from autoprompt.models.hf.settings import Settings
+from autoprompt.models.server.names import FORM, PREFIX, PUBLIC, is_server, parse_server
 from autoprompt.models.toy import ToyModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 _FORMS = (
     '"toy", "bundled:masked", "bundled:causal", a folder, a Hugging Face id (each may be followed by '
-    'options: "gpt2?chat&max_length=512"), (model, tokenizer), a function str -> str, or an object with '
-    "the methods of autoprompt.models.Model"
+    f'options: "gpt2?chat&max_length=512"), a server\'s model ({FORM}), (model, tokenizer), a function '
+    "str -> str, or an object with the methods of autoprompt.models.Model"
 )
 
 
@@ -30,7 +31,7 @@ _FORMS = (
 class _Parsed:
     """A model's name, taken apart."""
 
-    kind: Literal["toy", "folder", "hub"]
+    kind: Literal["toy", "folder", "hub", "server"]
     name: str
     place: str
     settings: Settings
@@ -40,10 +41,10 @@ def load_model(spec: object) -> Model:
     """Make a model from what the user gave.
 
     Args:
-        spec: ``"toy"``; ``"bundled:NAME"``; a folder; a Hugging Face id; each but the toy with options as a
-            query
-            (``"gpt2?chat&max_length=512"``, see ``hf.settings.Settings``); ``(hf_model, tokenizer)``; a
-            function ``str -> str``; or an object that meets the protocols, which is returned as it is.
+        spec: ``"toy"``; ``"bundled:NAME"``; a folder; a Hugging Face id; ``"openai:NAME@URL"`` for a server; each
+            but the toy with options as a query (``"gpt2?chat&max_length=512"``, see ``hf.settings.Settings`` and
+            ``server.names.ServerSettings``); ``(hf_model, tokenizer)``; a function ``str -> str``; or an object
+            that meets the protocols, which is returned as it is.
 
     Returns:
         A ``Model`` that is a ``CompletingModel``, a ``ScoringModel`` or both.
@@ -51,7 +52,8 @@ def load_model(spec: object) -> Model:
     Raises:
         InputError: the spec is none of these, or bad options.
         UnknownName: no model of that name.
-        ModelError: it is there but cannot be loaded.
+        ModelError: it is there but cannot be loaded; a server is not there or refuses.
+        MissingCapability: a server cannot do what its options demand.
     """
     if isinstance(spec, os.PathLike):
         spec = os.fspath(spec)
@@ -91,6 +93,10 @@ def check_model(spec: object) -> None:
 def _load_named(parsed: _Parsed) -> Model:
     if parsed.kind == "toy":
         return ToyModel()
+    if parsed.kind == "server":
+        from autoprompt.models.server.model import load_server
+
+        return load_server(parsed.name)
     if parsed.kind == "folder":
         _check_folder(parsed)
         from autoprompt.models.hf.loading import load_folder
@@ -104,6 +110,10 @@ def _load_named(parsed: _Parsed) -> Model:
 def _parse(spec: str) -> _Parsed:
     if not spec.strip():
         raise InputError(f"model: the name is empty; allowed: {_FORMS}")
+    if is_server(spec):
+        parse_server(spec).key()  # offline: whether there is one where one is needed
+        return _Parsed("server", spec, "", Settings())
+    _check_server_form(spec)
     name, mark, query = (spec, "", "") if Path(spec).is_dir() else spec.partition("?")
     if name == "toy":
         if mark:
@@ -122,6 +132,33 @@ def _parse(spec: str) -> _Parsed:
         )
     _check_hub_id(name, path)
     return _Parsed("hub", spec, name, settings)
+
+
+def _check_server_form(spec: str) -> None:
+    """A URL, or almost the prefix of a server, is answered with the form that is meant."""
+    if re.match(r"https?://", spec, re.IGNORECASE):
+        raise InputError(
+            f"model {spec.partition('?')[0]!r}: a URL alone names no model",
+            hint=f"write {PREFIX}NAME@{spec.partition('?')[0]}",
+        )
+    scheme, mark, rest = spec.partition(":")
+    almost = scheme.lower() in (
+        "openai",
+        "open-ai",
+        "open_ai",
+        "opneai",
+        "server",
+        "vllm",
+        "ollama",
+        "litellm",
+    )
+    if (mark and almost) or re.match(r"openai[/@]", spec, re.IGNORECASE):
+        name = rest if mark and almost else re.sub(r"^openai[/@]", "", spec, flags=re.IGNORECASE)
+        where = f"{PREFIX}{name.partition('?')[0]}" + ("" if "@http" in name else "@http://HOST:PORT/v1")
+        raise UnknownName(
+            f"model {spec.partition('?')[0]!r}: not a model; a server's is {FORM} (without @URL: {PUBLIC})",
+            hint=f"write {where}",
+        )
 
 
 def _local(settings: Settings, spec: str) -> Settings:

@@ -54,7 +54,7 @@ def test_names_and_objects() -> None:
         ("gpt2?device=gpu", InputError, "cuda"),
         ("gpt2?revision=", InputError, "needs a value"),
         ("./nowhere/at/all", UnknownName, "no such folder"),
-        ("openai:gpt@http://x", UnknownName, "not a model"),
+        ("opneai:gpt@http://x", UnknownName, "not a model"),
         (3, InputError, "cannot use a int"),
         (ToyModel, InputError, "give an instance"),
         ((1,), InputError, "model, tokenizer"),
