@@ -4,17 +4,19 @@
     python examples/soft_table.py                # all models and tasks; hours on one core
     python examples/soft_table.py --report       # table and curves of what has been run
 
-Every column trains ten rows on the same batches of the same examples, by the same loss (-log of the right label word's
-probability among the label words), and takes the iterate that is best on the 16-shot dev set. A cell is a file in
-``--runs``: the same command again goes on where it stopped. Needs ../shared beside the checkout, peft and matplotlib.
+Every column but the last trains ten rows, all of them on the same batches of the same examples, by the same loss (-log of
+the right label word's probability among the label words), and take the iterate that is best on the 16-shot dev set. A
+cell is a file in ``--runs``: the same command again goes on where it stopped. Needs ../shared beside the checkout, peft
+and matplotlib.
 
 - PEFT default: what PEFT and torch do where nothing is said: rows drawn from N(0, 1), AdamW at 1e-3, decay 0.01.
 - PEFT best: of four documented settings the best on dev, which is four times the steps: rows of random tokens
   (SAMPLE_VOCAB) with AdamW at 1e-3, 1e-2 and 3e-2, rows of a sentence that says the task (TEXT) at 3e-2, the rate
   falling linearly to 0.
 - ours, front: our training with the rows before the text, as PEFT has them, from random readable tokens.
-- ours, cold: the same with the rows where triggers stand, after the text. ours, warm: there, from the trigger that a
-  short search finds (``--calls``).
+- ours, cold: the same with the rows where triggers stand, after the text.
+- ours, warm: the rows stand in place of the words of a prompt that a short search over templates finds (``--calls``; no
+  demonstrations), and begin at those words, so that there are as many as it has tokens.
 
 PEFT's rows stand before the tokenizer's first token, dropout is on in its training, and for masked models, which it has
 no task for, it is used as FEATURE_EXTRACTION and read at the mask, moved by its rows.
@@ -47,7 +49,6 @@ from autoprompt.models.load import load_model
 from autoprompt.policy import TokenPolicy
 from autoprompt.prompt import Prompt
 from autoprompt.soft import Training
-from autoprompt.strategies.gradient import Gradient
 from autoprompt.strategies.soft import COMMON
 
 METHODS = ("peft default", "peft best", "ours, front", "ours, cold", "ours, warm")
@@ -126,7 +127,7 @@ class Bench:
                 steps=steps, lr=lr, optimizer=self.given.optimizer, schedule="cosine", seed=seed
             )
             prompt = self.warm() if method == "ours, warm" else self.cold(front=method == "ours, front")
-            yield prompt.slots["trigger"], OurTrainee(self.model, self.task, prompt, training)
+            yield " | ".join(prompt.slots.values()), OurTrainee(self.model, self.task, prompt, training)
 
     def cold(self, *, front: bool) -> Prompt:
         """The manual prompt with random readable tokens."""
@@ -155,20 +156,17 @@ class Bench:
         )
 
     def warm(self) -> Prompt:
-        """The best on dev of the triggers that a short search meets; test is kept from it but for a row a label."""
+        """The best of the prompts that a short search over templates meets, its own words as the rows' places; test is
+        kept from it but for a row a label.
+        """
         task = self.task.with_sizes(test=len(self.task.labels))
-        space = autoprompt.trigger_space(task, self.given.rows)
-        calls, seed = self.given.calls, self.seed
+        assert task.space is not None
+        space = few_shot.zero_shot(autoprompt.SearchSpace.load(task.space))
         found = autoprompt.optimize(
-            task, self.model, calls, space=space, strategy=Gradient(beside=0), seed=seed
+            task, self.model, self.given.calls, space=space, strategy="tpe", seed=self.seed
         )
-        some = [trial for trial in found.trials if trial.complete and trial.choices.get("trigger")]
-        if not some:
-            raise RuntimeError(
-                f"{task.name}: no trigger was measured on all of dev; give more than {calls} --calls"
-            )
-        best = min(some, key=lambda trial: (-(trial.score or 0), trial.loss or 0))
-        return space.bind(task, answer_at_end=self.model.kind != "masked").prompt_from(best.choices)
+        words = autoprompt.soft_space(task, found.candidate)
+        return words.bind(task, answer_at_end=self.model.kind != "masked").default()
 
     def cell(self, method: str) -> dict[str, object]:
         """Train, take the best on dev, and only then look at test."""
@@ -307,7 +305,10 @@ def main() -> None:
         "--lr", type=float, default=0.5, help="ours, in units of the embeddings' root mean square"
     )
     parser.add_argument(
-        "--warm-lr", type=float, default=0.2, help="likewise, from a found trigger: larger steps leave it at once"
+        "--warm-lr",
+        type=float,
+        default=0.2,
+        help="likewise, from a found trigger: larger steps leave it at once",
     )
     parser.add_argument("--optimizer", default="adafactor", choices=["adafactor", "adamw"], help="ours")
     parser.add_argument(

@@ -11,7 +11,7 @@ from autoprompt.example import Example
 from autoprompt.models import Failure, GradientRequest, LabelReply, LabelRequest, TunableModel, TuneRequest
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows, Training
-from soft_trainees import Batches, Rows, Scores, words_of
+from soft_trainees import Batches, Rows, Scores
 
 
 class OurTrainee:
@@ -20,7 +20,8 @@ class OurTrainee:
     Args:
         model: who is asked.
         task: whose examples.
-        prompt: its slot ``trigger`` holds as many tokens as there are rows, which training starts from.
+        prompt: its token slots hold as many tokens as there are rows, which training starts from. The label words are its
+            own.
         training: how.
     """
 
@@ -30,15 +31,21 @@ class OurTrainee:
         self._model, self._task, self._prompt, self._training = model, task, prompt, training
         (read,) = model.vocabulary.read([prompt.render(task.train[0].fields, with_slots=True)])
         assert read is not None
-        self.rows: Rows = model.vocabulary.rows(read["trigger"])
+        self._lengths = {name: len(ids) for name, ids in read.items()}
+        self.rows: Rows = np.concatenate([model.vocabulary.rows(ids) for ids in read.values()])
+        self._words = tuple(prompt.words[label][0] for label in task.labels)
         self._done, self._state = 0, b""
 
     def _soft(self) -> Prompt:
-        return self._prompt.softened({"trigger": SoftRows(self.rows)})
+        ends = np.cumsum(list(self._lengths.values()))[:-1]
+        parts = np.split(self.rows, ends)
+        return self._prompt.softened(
+            {name: SoftRows(rows) for name, rows in zip(self._lengths, parts, strict=True)}
+        )
 
     def train(self, batches: Batches) -> None:
         """As a Trainee does."""
-        words, labels, prompt = words_of(self._task), list(self._task.words), self._soft()
+        words, labels, prompt = self._words, list(self._task.labels), self._soft()
         texts = tuple(
             GradientRequest(
                 prompt.render(each.fields), words, (labels.index(each.target),), among_answers=True
@@ -49,12 +56,13 @@ class OurTrainee:
         (reply,) = self._model.tune([asked])
         if isinstance(reply, Failure):
             raise RuntimeError(reply.message)
-        self.rows, self._state = reply.rows["trigger"].values, reply.state
+        self.rows = np.concatenate([reply.rows[name].values for name in self._lengths])
+        self._state = reply.state
         self._done += len(batches)
 
     def scores(self, examples: Sequence[Example]) -> Scores:
         """As a Trainee does."""
-        prompt, words = self._soft(), words_of(self._task)
+        prompt, words = self._soft(), self._words
         asked = [LabelRequest(prompt.render(each.fields), words, relative=True) for each in examples]
         found = np.empty((len(asked), len(words)))
         for batch in self._model.batches(asked):
