@@ -5,11 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tests.benchmarks import gradient, memory, nanogcg, scaling, scoring, soft, triggers
+from tests.benchmarks import (
+    gradient,
+    memory,
+    nanogcg,
+    planted_templates,
+    racing,
+    scaling,
+    scoring,
+    soft,
+    triggers,
+)
 from tests.benchmarks.models import FAMILIES, KINDS, make_subject
 
 
@@ -21,7 +32,9 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="A|A1|B|C|memory|nanogcg|scaling|soft|triggers")
+    commands = parser.add_subparsers(
+        required=True, metavar="A|A1|B|C|memory|nanogcg|scaling|soft|triggers|templates|racing"
+    )
     for name, text in (
         ("A", "64 prompts x 64 examples"),
         ("A1", "the same, all prompts before the example"),
@@ -66,7 +79,20 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("triggers", help="planted triggers: who finds them, after how many calls")
     triggers.add_arguments(command)
     command.set_defaults(run=_triggers)
+    _add_search(commands.add_parser)
     return parser
+
+
+def _add_search(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that measure how templates are searched; they need no speed."""
+    command = add(
+        "templates", help="planted template tasks: who reaches the best prompt, after how many calls"
+    )
+    planted_templates.add_arguments(command)
+    command.set_defaults(run=_templates)
+    command = add("racing", help="races on real score matrices: calls saved, good prompts lost")
+    racing.add_arguments(command)
+    command.set_defaults(run=_racing)
 
 
 def _common(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -130,6 +156,14 @@ def _soft(given: argparse.Namespace) -> None:
 
 def _triggers(given: argparse.Namespace) -> None:
     print(triggers.from_arguments(given))
+
+
+def _templates(given: argparse.Namespace) -> None:
+    print(planted_templates.from_arguments(given))
+
+
+def _racing(given: argparse.Namespace) -> None:
+    print(racing.from_arguments(given))
 
 
 def _scaling(given: argparse.Namespace) -> None:

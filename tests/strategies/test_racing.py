@@ -13,7 +13,8 @@ from autoprompt.asks import Answer, Ask, Floats, Score, Scored, scored_pairs
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
-from autoprompt.strategies.racing import Racing, signed_rank_p, stratified_order
+from autoprompt.strategies.comparing.evidence import signed_rank_p
+from autoprompt.strategies.racing import Racing, stratified_order
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
 from autoprompt.task import Example
@@ -48,14 +49,22 @@ def examples_of(targets: Sequence[str]) -> tuple[Example, ...]:
 
 
 def race(
-    racing: Racing, table: dict[str, Floats], examples: tuple[Example, ...], seed: int = 0
+    racing: Racing,
+    table: dict[str, Floats],
+    examples: tuple[Example, ...],
+    seed: int = 0,
+    losses: Floats | None = None,
 ) -> tuple[list[Score], int]:
-    """Race against the prompt ``seed`` on a table of scores; return all asks and the calls they cost."""
+    """Race against the prompt ``seed`` on a table of scores; return all asks and the calls they cost.
+
+    ``losses``: of all prompts; one less the score where not given.
+    """
     places = {example.id: place for place, example in enumerate(examples)}
 
     def answer(ask: Score) -> Scored:
-        scores = table[ask.prompt.text][[places[example.id] for example in ask.examples]]
-        return Scored(scores, 1 - scores, ("x",) * len(scores))
+        columns = [places[example.id] for example in ask.examples]
+        scores = table[ask.prompt.text][columns]
+        return Scored(scores, 1 - scores if losses is None else losses[columns], ("x",) * len(scores))
 
     start = Prompt("seed")
     rng = np.random.default_rng(seed)
@@ -138,6 +147,45 @@ def test_repeated_looks_cost_the_wilcoxon_test_its_level() -> None:
     assert share_lost("wilcoxon", stratified=False) > 0.1
 
 
+def test_every_wave_has_an_order_of_its_own() -> None:
+    """Else the incumbent, which an earlier order let through, would not be independent of the order it is met in."""
+    examples = examples_of(["a", "b"] * 32)
+    table = {name: np.full(64, 0.5) for name in ("seed", "one", "two", "three")}
+    prompts = (Prompt("one"), Prompt("two"), Prompt("three"))
+    asked, _ = race(Racing(inner=Fixed(prompts=prompts), wave=2), table, examples)
+    first = {ask.prompt.text: ask.examples for ask in reversed(asked) if ask.note == "block 1"}
+    assert first["one"] == first["two"] != first["three"]
+
+
+def test_what_is_known_of_the_examples_saves_calls() -> None:
+    """Where losses tell hard examples from easy ones, less of the differences is noise."""
+    rng = np.random.default_rng(3)
+    examples = examples_of(["a", "b"] * 64)
+    hard = rng.random(128)
+    chances = {"seed": 0.75, **{f"p{index}": 0.6 for index in range(12)}}
+    drawn = {name: np.where(rng.random(128) < 0.85, hard, rng.random(128)) for name in chances}
+    table = {name: (drawn[name] < chance).astype(float) for name, chance in chances.items()}
+    spent = []
+    for losses in (-np.log(1 - 0.95 * hard), np.full(128, np.nan)):
+        calls = 0
+        for seed in range(8):
+            inner = Fixed(prompts=tuple(Prompt(name) for name in table if name != "seed"))
+            calls += race(Racing(inner=inner), table, examples, seed, losses)[1]
+        spent.append(calls)
+    assert spent[0] < 0.9 * spent[1]
+
+
+def test_a_margin_drops_what_is_no_better() -> None:
+    examples = examples_of(["a", "b"] * 32)
+    rng = np.random.default_rng(0)
+    table = {"seed": (rng.random(64) < 0.7).astype(float), "same": (rng.random(64) < 0.7).astype(float)}
+    spent = [
+        race(Racing(inner=Fixed(prompts=(Prompt("same"),)), margin=margin), table, examples)[1]
+        for margin in (0.0, 0.2)
+    ]
+    assert spent[1] < spent[0]
+
+
 def test_a_better_prompt_is_hardly_ever_lost() -> None:
     rng = np.random.default_rng(2)
     examples = examples_of(["a", "b"] * 60)
@@ -156,7 +204,8 @@ def test_all_candidates_meet_the_same_blocks_and_the_best_is_complete(method: st
     table = {f"p{index}": (rng.random(64) < 0.3 + 0.05 * index).astype(float) for index in range(8)}
     table |= {"seed": (rng.random(64) < 0.3).astype(float), "top": np.ones(64)}
     inner = Fixed(prompts=tuple(Prompt(name) for name in table if name != "seed"))
-    asked, calls = race(Racing(inner=inner, method=method), table, examples)  # type: ignore[arg-type]
+    racing = Racing(inner=inner, method=method, wave=9)  # type: ignore[arg-type]
+    asked, calls = race(racing, table, examples)
     blocks: dict[str, list[tuple[Example, ...]]] = {}
     for ask in asked:
         blocks.setdefault(ask.prompt.text, []).append(ask.examples)
@@ -274,6 +323,7 @@ def test_signed_rank_p_agrees_with_scipy() -> None:
     [
         ({"method": "evalu"}, "did you mean 'evalue'"),
         ({"alpha": 1.0}, "alpha must be between 0 and 1"),
+        ({"margin": -0.1}, "margin must be at least 0"),
         ({"block": 0}, "block must be at least 1"),
         ({"eta": 1}, "eta must be at least 2"),
         ({"wave": 0}, "wave must be at least 1"),

@@ -33,7 +33,11 @@ MOST = 400
 
 
 class Surrogate:
-    """Fits what was measured; draws what may be."""
+    """Fits what was measured; draws what may be.
+
+    A measurement on the share w of all examples has 1/w times the noise of a whole one. With weights W the covariance of
+    measurements is K + n / W, which is W^-1/2 (W^1/2 K W^1/2 + n) W^-1/2: one eigendecomposition serves all noises n.
+    """
 
     def __init__(self) -> None:
         self._values: dict[str, dict[str, int]] = {}
@@ -41,11 +45,19 @@ class Surrogate:
         self._held: dict[str, list[Any]] = {}
         self._rows: list[dict[str, int]] = []
         self._targets: list[float] = []
+        self._weights: list[float] = []
 
-    def add(self, prompt: Prompt, target: float) -> None:
-        """Take over a measurement; the larger the better."""
+    def add(self, prompt: Prompt, target: float, weight: float = 1.0) -> None:
+        """Take over a measurement, the larger the better, on this share of the examples."""
         self._rows.append(self._places(prompt.choices))
         self._targets.append(target)
+        self._weights.append(weight)
+
+    def take(self, prompts: Sequence[Prompt], targets: Floats, weights: Floats) -> None:
+        """These measurements in place of all before."""
+        self._rows, self._targets, self._weights = [], [], []
+        for prompt, target, weight in zip(prompts, targets, weights, strict=True):
+            self.add(prompt, float(target), float(weight))
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -74,13 +86,15 @@ class Surrogate:
     def _posterior(self, prompts: Sequence[Prompt]) -> tuple[Floats, Floats]:
         """Mean [N] and covariance [N, N], with the shares and the noise that make what was measured the likeliest."""
         rows, targets = self._rows[-MOST:], np.array(self._targets[-MOST:])
-        targets = (targets - targets.mean()) / (targets.std() or 1.0)
+        weights = np.array(self._weights[-MOST:])
+        roots = np.sqrt(weights)
+        weighted = roots * (targets - float(np.average(targets, weights=weights))) / (targets.std() or 1.0)
         asked = [self._places(prompt.choices) for prompt in prompts]
         known = self._distances(rows, rows)
         best: tuple[float, tuple[float, float, float], float, Floats, Floats] | None = None
         for parts in PARTS:
-            values, vectors = np.linalg.eigh(_covariance(known, parts))
-            values, turned = np.maximum(values, 0.0), vectors.T @ targets
+            values, vectors = np.linalg.eigh(roots[:, None] * _covariance(known, parts) * roots)
+            values, turned = np.maximum(values, 0.0), vectors.T @ weighted
             for noise in NOISES:
                 scale = float(np.mean(turned**2 / (values + noise)))  # of the variance, at its likeliest
                 evidence = -0.5 * (len(targets) * np.log(scale) + float(np.log(values + noise).sum()))
@@ -88,11 +102,10 @@ class Surrogate:
                     best = (evidence, parts, scale, vectors, values + noise)
         assert best is not None
         _, parts, scale, vectors, spectrum = best
-        across = _covariance(self._distances(asked, rows), parts)
+        across = (_covariance(self._distances(asked, rows), parts) * roots) @ vectors
         among = _covariance(self._distances(asked, asked), parts)
-        turned = across @ vectors
-        mean = turned @ ((vectors.T @ targets) / spectrum)
-        return mean, scale * (among - (turned / spectrum) @ turned.T)
+        mean = across @ ((vectors.T @ weighted) / spectrum)
+        return mean, scale * (among - (across / spectrum) @ across.T)
 
     def _places(self, choices: Mapping[str, Any]) -> dict[str, int]:
         """Slot to the number of its value; distances to the values before it are noted."""

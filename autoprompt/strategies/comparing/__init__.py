@@ -1,0 +1,1 @@
+"""Parts of the searches that decide which of two prompts is the better one."""
