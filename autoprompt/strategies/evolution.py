@@ -116,9 +116,7 @@ class Evolution(Played):
         first: list[Bred] = []
         if default.key == setting.seed_prompt.key:
             self._enter(default, setting.seed_scored)
-        elif (
-            setting.seed_prompt.choices
-        ):  # of the space, found by another strategy; the manual prompt may not be
+        elif setting.seed_prompt.choices:  # found by another strategy; the manual prompt is of no space
             self._enter(setting.seed_prompt, setting.seed_scored)
         if breeder.claim(default) is not None:
             first.append(("default", default))
