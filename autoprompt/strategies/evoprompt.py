@@ -1,5 +1,7 @@
-"""EvoPrompt's genetic algorithm (Guo et al. 2024, "Connecting Large Language Models with Evolutionary Algorithms Yields
-Powerful Prompt Optimizers", algorithm 2), with operators on slots in place of a language model.
+"""EvoPrompt (Guo et al. 2024): evolution with the settings of the paper's genetic algorithm, and no language model.
+
+"Connecting Large Language Models with Evolutionary Algorithms Yields Powerful Prompt Optimizers", algorithm 2, with
+operators on slots in place of a model that writes.
 
 A population of ten, ten children a round, parents by roulette (here tournaments of two, which press as much), each child
 crossed and then mutated; the best ten of both live on. Nothing is screened.

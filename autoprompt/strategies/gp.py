@@ -1,4 +1,4 @@
-"""Bayesian optimization over the choices of a space: many prompts on a few examples each, then the likeliest on all.
+"""GP: Bayesian optimization over the choices of a space: many prompts on a few examples each, then the likeliest on all.
 
 What a Gaussian process learns about single choices and pairs of them it learns from all answers together, so it is
 better to see many prompts on few examples than few on many. The first part of the calls goes to blocks of examples on
