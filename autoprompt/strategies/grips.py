@@ -1,8 +1,9 @@
 """GrIPS (Prasad et al. 2023): hill climbing by phrase edits alone, with the settings of the paper.
 
-"GrIPS: Gradient-free, Edit-based Instruction Search for Prompting Large Language Models". Hill climbing by phrase edits alone: five edited copies a round, balanced accuracy plus 0.1 times the entropy of the answers
-(their equation 1, in units of accuracy), two rounds of patience. The published search ends there or after ten rounds; here
-it begins again at the same text as long as the budget lasts, so that it can be compared at equal cost.
+"GrIPS: Gradient-free, Edit-based Instruction Search for Prompting Large Language Models": five edited copies a round,
+balanced accuracy plus 0.1 times the entropy of the answers (equation 1, in units of accuracy), two rounds of patience. The
+published search ends there or after ten rounds; here it begins again at the same text as long as the budget lasts, so that
+it can be compared at equal cost.
 """
 
 from __future__ import annotations
