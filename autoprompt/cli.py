@@ -308,7 +308,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a finished run's prompt in another form."""
-    from autoprompt.command import check_output, check_run, export_adapter
+    from autoprompt.command import as_shortest, check_output, check_run, export_adapter
     from autoprompt.exporters import write_prompt
 
     check_run(run_dir)
@@ -330,12 +330,8 @@ def export(
             f"{str(run_dir)!r}: the run has no result yet ({status})",
             hint=f"`autoprompt resume {shlex.quote(str(run_dir))}` goes on with it",
         )
-    if shortest and document["shortest"] is not None:
-        document = {
-            **document,
-            **{key: document["shortest"][key] for key in ("prompt", "label_words")},
-            "test": None,
-        }
+    if shortest:
+        document = as_shortest(document)
     for written in write_prompt(output, document):
         typer.echo(f"wrote {written}")
 

@@ -9,6 +9,7 @@ never touched, nor what a space locks.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections import Counter
@@ -93,7 +94,7 @@ def edits(text: str, rules: Edit, pool: Sequence[str], rng: np.random.Generator)
         rng: orders them.
     """
     whole = cut(text, rules)
-    queues: list[tuple[str, list[Callable[[], str]]]] = []
+    queues: list[tuple[str, list[Callable[[], Cut]]]] = []
     for name in rules.ops:
         tried = list(_OPERATORS[name](whole, rules, pool))
         queues.append((name, [tried[at] for at in rng.permutation(len(tried))]))
@@ -102,7 +103,7 @@ def edits(text: str, rules: Edit, pool: Sequence[str], rng: np.random.Generator)
         for at in rng.permutation(len(queues)):
             name, waiting = queues[at]
             if waiting:
-                found = waiting.pop()()
+                found = str(waiting.pop()())
                 if found not in seen and found.strip():
                     seen.add(found)
                     yield name, found
@@ -184,10 +185,10 @@ def _begins_sentence(group: Sequence[Unit], word: Unit) -> bool:
     return "\n" in word.gap or any(stop in group[-1].end for stop in _STOPS)
 
 
-def _deletions(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], str]]:
+def _deletions(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], Cut]]:
     if len(whole.units) > 1:
         for place in whole.free:
-            yield lambda place=place: str(_without(whole, place))  # type: ignore[misc]
+            yield functools.partial(_without, whole, place)
 
 
 def _without(whole: Cut, place: int) -> Cut:
@@ -202,10 +203,10 @@ def _without(whole: Cut, place: int) -> Cut:
     return _recased(whole, units)
 
 
-def _swaps(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], str]]:
+def _swaps(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], Cut]]:
     for one, other in itertools.combinations(whole.free, 2):
         if whole.units[one].text != whole.units[other].text:
-            yield lambda one=one, other=other: str(_swapped(whole, one, other))  # type: ignore[misc]
+            yield functools.partial(_swapped, whole, one, other)
 
 
 def _swapped(whole: Cut, one: int, other: int) -> Cut:
@@ -217,7 +218,7 @@ def _swapped(whole: Cut, one: int, other: int) -> Cut:
     return _recased(whole, units)
 
 
-def _additions(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], str]]:
+def _additions(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], Cut]]:
     here = {unit.text.lower() for unit in whole.units}
     new: dict[str, str] = {}
     for text in pool:
@@ -226,7 +227,7 @@ def _additions(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callabl
                 new.setdefault(unit.text.lower(), unit.text)
     for words in new.values():
         for place in range(len(whole.units) + 1):
-            yield lambda words=words, place=place: str(_with(whole, place, words))  # type: ignore[misc]
+            yield functools.partial(_with, whole, place, words)
 
 
 def _with(whole: Cut, place: int, text: str) -> Cut:
@@ -245,14 +246,14 @@ def _with(whole: Cut, place: int, text: str) -> Cut:
     return _recased(whole, units)
 
 
-def _replacements(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], str]]:
+def _replacements(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], Cut]]:
     listed = {word.lower(): others for word, others in rules.words.items()}
     for place in whole.free:
         words = whole.units[place].text.split(" ")
         for at, word in enumerate(words):
             for other in listed.get(word.lower(), ()):
                 changed = " ".join([*words[:at], _cased_as(word, other), *words[at + 1 :]])
-                yield lambda place=place, changed=changed: str(_put(whole, place, changed))  # type: ignore[misc]
+                yield functools.partial(_put, whole, place, changed)
 
 
 def _put(whole: Cut, place: int, text: str) -> Cut:
@@ -261,7 +262,7 @@ def _put(whole: Cut, place: int, text: str) -> Cut:
     return Cut(tuple(units), whole.tail)
 
 
-def _cases(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], str]]:
+def _cases(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[], Cut]]:
     for change in (str.lower, str.upper, _sentence_case):
         units = [
             unit if unit.locked else dataclasses.replace(unit, text=change(unit.text)) for unit in whole.units
@@ -271,7 +272,7 @@ def _cases(whole: Cut, rules: Edit, pool: Sequence[str]) -> Iterator[Callable[[]
                 unit if unit.locked or not place else dataclasses.replace(unit, text=unit.text.lower())
                 for place, unit in enumerate(units)
             ]
-        yield lambda units=units: str(Cut(tuple(units), whole.tail))  # type: ignore[misc]
+        yield functools.partial(Cut, tuple(units), whole.tail)
 
 
 def _sentence_case(text: str) -> str:

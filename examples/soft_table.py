@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import statistics
 import sys
 import time
 from collections import defaultdict
@@ -41,6 +40,7 @@ import numpy as np
 from soft_trainees import Batches, Rows, Scores, Trainee, words_of
 from soft_trainees.by_peft import DEFAULT, DOCUMENTED, SAID, Base, PeftTrainee
 from soft_trainees.by_us import OurTrainee
+from trigger_table import spread
 
 import autoprompt
 from autoprompt.example import Example
@@ -244,14 +244,6 @@ def report(cells: Cells, steps: int) -> str:
                 said.append(spread([each["test"] if ended else stopped(each, step) for each in values]))
             lines.append(f"| {model} | {task} | {len(samples)} | {step} | " + " | ".join(said) + " |")
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation in per cent."""
-    if not values:
-        return "-"
-    deviation = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.fmean(values):.1f} ± {deviation:.1f}"
 
 
 def draw(cells: Cells, path: Path, which: str) -> None:

@@ -96,7 +96,7 @@ def drawn_task(name: str, sample: str) -> autoprompt.Task:
     draw = random.Random(sample)
     some = draw.sample(given.get("train", given["test"]), len(given.get("train", given["test"])))
     labels = LABELS[name]
-    size = 2 * SHOTS * max(2, len(labels)) // 2
+    size = SHOTS * max(2, len(labels))
     data = {"train": some[:size], "select": some[size : 2 * size]}
     data["test"] = given["test"] if "train" in given else some[2 * size :]
     if labels:
@@ -188,10 +188,10 @@ def fill(given: argparse.Namespace) -> None:
             for name in given.tasks:
                 for method in given.methods:
                     key = {"model": Path(spec).name, "task": name, "sample": sample, "method": method}
-                    path = given.runs / f"{'_'.join([*key.values(), str(given.prompts)])}.json".replace(
-                        ":", "-"
-                    ).replace("/", "-")
-                    path = given.runs / Path(path).name
+                    cell_name = (
+                        "_".join([*key.values(), str(given.prompts)]).replace(":", "-").replace("/", "-")
+                    )
+                    path = given.runs / f"{cell_name}.json"
                     if path.exists():
                         continue
                     if spec not in models:

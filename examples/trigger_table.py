@@ -185,7 +185,9 @@ def report(runs: Path) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds, in per cent."""
+    """Mean and standard deviation over seeds, in per cent; a dash where there are none."""
+    if not values:
+        return "-"
     spread = 100 * statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{100 * statistics.fmean(values):.1f} ± {spread:.1f}"
 

@@ -9,6 +9,7 @@ import pytest
 
 from autoprompt.asks import Scored
 from autoprompt.budget import Meter
+from autoprompt.command import as_shortest
 from autoprompt.prompt import Prompt
 from autoprompt.result import Comparison, Result, estimate_on, mean_difference
 from autoprompt.statistics import Estimate, Interval, Paired
@@ -88,6 +89,10 @@ def test_the_shortest_within_a_standard_error() -> None:
     assert (document["prompt"], document["select"]) == (front[1].text, 0.65)
     assert document["label_words"] == {"good": ["good", "great"], "bad": ["bad"]}
     json.dumps(found.document(), allow_nan=False)
+    exported = as_shortest(found.document())
+    assert (exported["prompt"], exported["test"]) == (front[1].text, None)
+    assert exported["verdict"].startswith("not scored on test")
+    assert as_shortest({"shortest": None}) == {"shortest": None}
     assert dataclasses.replace(found, best_select=1.0, pareto=front[3:]).shortest is None
     assert dataclasses.replace(found, pareto=()).shortest is None
 

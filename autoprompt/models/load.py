@@ -142,16 +142,8 @@ def _check_server_form(spec: str) -> None:
             hint=f"write {PREFIX}NAME@{spec.partition('?')[0]}",
         )
     scheme, mark, rest = spec.partition(":")
-    almost = scheme.lower() in (
-        "openai",
-        "open-ai",
-        "open_ai",
-        "opneai",
-        "server",
-        "vllm",
-        "ollama",
-        "litellm",
-    )
+    meant = ("openai", "server", "vllm", "ollama", "litellm")
+    almost = scheme.lower() in meant or bool(nearest(scheme, meant[:1]))
     if (mark and almost) or re.match(r"openai[/@]", spec, re.IGNORECASE):
         name = rest if mark and almost else re.sub(r"^openai[/@]", "", spec, flags=re.IGNORECASE)
         where = f"{PREFIX}{name.partition('?')[0]}" + ("" if "@http" in name else "@http://HOST:PORT/v1")

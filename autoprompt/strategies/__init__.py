@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from autoprompt.asks import Answer, Ask, Scored
+from autoprompt.asks import Answer, Ask, Scored, price
 from autoprompt.prompt import Prompt
 from autoprompt.space import SearchSpace
 from autoprompt.task import Example
@@ -97,6 +97,48 @@ class Strategy(abc.ABC):
             if item.init:
                 described[item.name] = _plain(getattr(self, item.name))
         return described
+
+
+Play = Generator[Sequence[Ask], Sequence[Answer], None]
+"""Yields questions, is sent their answers."""
+
+
+@dataclass(kw_only=True)
+class Played(Strategy):
+    """Hands the questions of its ``_search`` on, and their answers to it; ends with it, or with the budget.
+
+    ``_spent``: calls that were asked for so far, whether or not some had been asked before.
+    """
+
+    _setting: Setting = field(init=False, repr=False, compare=False)
+    _play: Play = field(init=False, repr=False, compare=False)
+    _asks: Sequence[Ask] = field(init=False, repr=False, compare=False, default=())
+    _spent: int = field(init=False, repr=False, compare=False, default=0)
+
+    @abc.abstractmethod
+    def _search(self) -> Play:
+        """The search, from the first question to the last."""
+
+    def begin(self, setting: Setting) -> None:
+        """Start afresh."""
+        self._setting, self._spent = setting, 0
+        self._play = self._search()
+        self._asks = next(self._play, ())
+
+    def ask(self) -> Sequence[Ask]:
+        """The questions the search waits for; none at its end."""
+        return self._asks
+
+    def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
+        """Go on with the answers; where some are missing, the budget is spent."""
+        if len(answers) < len(self._asks):
+            self._asks = ()
+            return
+        self._spent += sum(map(price, self._asks))
+        try:
+            self._asks = self._play.send(answers)
+        except StopIteration:
+            self._asks = ()
 
 
 def _plain(value: Any) -> Any:

@@ -21,21 +21,21 @@ import numpy as np
 from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.errors import InputError, nearest
 from autoprompt.prompt import Prompt
+from autoprompt.strategies import Play, Played
 from autoprompt.strategies.evolving.breeding import Bred, Breeder
 from autoprompt.strategies.evolving.fills import fills
 from autoprompt.strategies.evolving.fitness import Fitness, survivors
 from autoprompt.strategies.evolving.surrogate import Surrogate
 from autoprompt.strategies.random_search import Unseen
-from autoprompt.strategies.tokensearch.play import Play, Played
 
 METHODS = ("ga", "de")
 OBJECTIVES = ("score", "tokens")
 LOSS_COUNTS = 0.3
-"""What a nat of loss is worth beside a score. On real score matrices (tests/benchmarks/README.md) prompts chosen on 32
-examples by score less 0.3 times loss are better on the rest by 0.2 points than those chosen by score."""
+"""What a nat of loss is worth beside a score. On three real score matrices (bundled:masked, 40 prompts x 320 rows) a prompt
+chosen on 32 rows by score less 0.3 times loss was 0.1 to 0.2 points better on the rest than one chosen by score."""
 BOLDNESS = 0.5
-"""How far draws of the surrogate lie from what it expects: on planted tasks 0.3 to 1 do alike in the long run, and
-smaller ones better in small budgets."""
+"""How far draws of the surrogate lie from what it expects. On planted tasks (12 seeds) 0.3 and 1 did alike at 100 prompts,
+and 0.3 better at 25."""
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,11 @@ import numpy as np
 from autoprompt.asks import Floats, Score, Scored
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
-from autoprompt.strategies import Setting
+from autoprompt.strategies import Play, Played, Setting
 from autoprompt.strategies.comparing.evidence import chances, expected_scores
 from autoprompt.strategies.evolving.surrogate import Surrogate
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.random_search import Unseen
-from autoprompt.strategies.tokensearch.play import Play, Played
 
 FEWEST = 4
 """Measured prompts below which the next ones are random."""

@@ -25,7 +25,7 @@ from autoprompt import asks as asks_
 from autoprompt.asks import Answer, Ask, Fluency, Fluent, Score, Scored, Slope
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
-from autoprompt.strategies import Setting
+from autoprompt.strategies import Play, Played, Setting
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.tokensearch.board import Board, Trigger
 from autoprompt.strategies.tokensearch.generators import (
@@ -36,7 +36,6 @@ from autoprompt.strategies.tokensearch.generators import (
     merged,
     mixed,
 )
-from autoprompt.strategies.tokensearch.play import Play, Played
 from autoprompt.strategies.tokensearch.race import Finisher, Race, Rules, race, weighed, within_bound
 from autoprompt.strategies.tokensearch.starts import LIKELY, fluent
 from autoprompt.task import Example

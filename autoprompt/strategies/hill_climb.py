@@ -15,9 +15,9 @@ from typing import Literal
 from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
+from autoprompt.strategies import Play, Played
 from autoprompt.strategies.evolving.breeding import Bred, Breeder
 from autoprompt.strategies.evolving.fitness import Fitness
-from autoprompt.strategies.tokensearch.play import Play, Played
 
 CHANGES = ("option", "edit", "demonstrations")
 Rated = tuple[Prompt, tuple[float, float]]

@@ -19,8 +19,8 @@ from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
+from autoprompt.strategies import Play
 from autoprompt.strategies.soft import Soft
-from autoprompt.strategies.tokensearch.play import Play
 from autoprompt.task import Example
 from autoprompt.vocabulary import Metric
 

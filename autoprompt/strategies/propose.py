@@ -21,12 +21,11 @@ from autoprompt.asks import Answer, Ask, Complete, Completed, Score, Scored
 from autoprompt.errors import InputError, nearest
 from autoprompt.prompt import Prompt
 from autoprompt.space import FixedChooser, RandomChooser
-from autoprompt.strategies import Setting
+from autoprompt.strategies import Play, Played, Setting
 from autoprompt.strategies.proposing.guards import Copies, fitted, marks_of, refusal
 from autoprompt.strategies.proposing.methods import METHODS, Brief, drawn_answers, drawn_examples
 from autoprompt.strategies.proposing.pool import Member, Turns, best, pareto_parent
 from autoprompt.strategies.proposing.reading import proposed
-from autoprompt.strategies.tokensearch.play import Play, Played
 from autoprompt.task import Example
 
 DRAWS = 100

@@ -15,10 +15,9 @@ from autoprompt.asks import GRADIENT_CALLS, Answer, Ask, Score, Scored, Tune, Tu
 from autoprompt.errors import InputError, UnknownName, nearest
 from autoprompt.prompt import Prompt
 from autoprompt.soft import Method, Optimizer, Schedule, SoftRows, Training
-from autoprompt.strategies import Setting
+from autoprompt.strategies import Play, Played, Setting
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.tokensearch.board import Board, Trigger
-from autoprompt.strategies.tokensearch.play import Play, Played
 from autoprompt.strategies.tokensearch.soft_starts import COMMON as COMMON
 from autoprompt.strategies.tokensearch.soft_starts import Starts
 from autoprompt.task import Example
