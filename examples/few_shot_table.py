@@ -85,10 +85,11 @@ class Remembering:
 
 
 def rows(path: Path, *names: str, limit: int | None = None) -> list[dict[str, str]]:
-    """Read the named columns of a JSON lines file."""
+    """Read the named columns of a JSON lines file: all rows, or ``limit`` of them evenly spaced (files may be sorted)."""
     with path.open(encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file][:limit]
-    return [{name: line[name] for name in names} for line in lines]
+        lines = [json.loads(line) for line in file]
+    n = len(lines) if limit is None else min(limit, len(lines))
+    return [{name: lines[i * len(lines) // n][name] for name in names} for i in range(n)]
 
 
 def few_shot_task(name: str, seed: str) -> autoprompt.Task:

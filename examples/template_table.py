@@ -9,7 +9,7 @@ for the task), but where a method has a space of its own. A cell is a file in ``
 where it stopped. Needs ../shared beside the checkout.
 
 - random: random search.
-- GrIPS: phrase edits of the manual prompt's own words, with that paper's settings.
+- GrIPS: phrase edits of an instruction above the manual prompt, and of that prompt, with that paper's settings.
 - EvoPrompt: its genetic algorithm, with operators on slots in place of a language model.
 - CAPO-like: the same population raced on shared blocks by a paired test at level 0.2, uncorrected, as CAPO has it.
 - MIPROv2-like: TPE over instruction x demonstration set, all else as the space begins.
@@ -60,6 +60,14 @@ GRADES = {
     "positive": "good",
     "very positive": "great",
 }
+INSTRUCTIONS = {
+    "sentiment": "Read the opinion and decide whether the writer found it terrible or great.",
+    "sentiment-5": "Read the opinion and grade it on a scale from terrible to great.",
+    "topic": "Read the news item and decide which section of the newspaper it belongs to.",
+    "classification": "Read the text and decide which of the possible answers is right.",
+    "reasoning": "Read the problem carefully and work out the right answer.",
+}
+"""What GrIPS edits: it needs an instruction, and the manual prompts have none."""
 SHOTS = 16
 
 
@@ -147,7 +155,7 @@ def search(method: str, task: autoprompt.Task) -> tuple[Strategy, autoprompt.Sea
         case "random":
             return RandomSearch(), space
         case "GrIPS":
-            return Grips(), autoprompt.edit_space(task)
+            return Grips(), autoprompt.edit_space(task, f"{INSTRUCTIONS[task.space]}\n\n{task.prompt}")
         case "EvoPrompt":
             return Evoprompt(), space
         case "CAPO-like":
