@@ -27,6 +27,7 @@ _HOMES = {
     "SearchSpace": "space",
     "Strategy": "strategies",
     "Task": "task",
+    "bootstrap": "bootstrapping",
     "estimate": "forecast",
     "evaluate": "api",
     "find_label_words": "label_words",
@@ -52,6 +53,7 @@ __all__ = [
     "Strategy",
     "Task",
     "__version__",
+    "bootstrap",
     "edit_space",
     "estimate",
     "evaluate",
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from autoprompt.api import Round as Round
     from autoprompt.api import evaluate as evaluate
     from autoprompt.api import optimize as optimize
+    from autoprompt.bootstrapping import bootstrap as bootstrap
     from autoprompt.budget import Budget as Budget
     from autoprompt.errors import AutopromptError as AutopromptError
     from autoprompt.exporters import read_prompt as read_prompt

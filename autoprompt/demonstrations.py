@@ -13,6 +13,15 @@ from autoprompt.slots import Pick
 from autoprompt.task import Example
 
 
+def offered(pick: Pick, train: Sequence[Example]) -> list[Example]:
+    """The examples that a slot may show, each once. Where it wants worked answers these alone, unless they are too few for
+    its largest ``k``: then the others fill up, with plain answers.
+    """
+    different = list({example.id: example for example in train}.values())
+    worked = [example for example in different if example.worked] if pick.worked else []
+    return worked if len(worked) >= max(1, *pick.k) else different
+
+
 def draw_sets(pick: Pick, name: str, k: int, pool: Sequence[Example]) -> tuple[tuple[Example, ...], ...]:
     """Draw the demonstration sets that are offered for one ``k``; equal ones are merged.
 

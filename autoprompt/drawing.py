@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from autoprompt.demonstrations import offered
 from autoprompt.edits import problem_with
 from autoprompt.errors import InputError, TemplateError, nearest
 from autoprompt.prompt import Prompt
@@ -216,7 +217,7 @@ class Walk:
         where = f"{self._where}: slots.{name}.pick.template"
         demo = Prompt(Template(pick.template, where).resolve(self.settle_all(pick.template)), self.words)
         demo.check(set(self._task.fields), where=where)
-        written = [demo.render(example.fields).text(self._answer(example)) for example in demos]
+        written = [demo.render(each.fields).text(self._answer(each, pick)) for each in demos]
         self._values[name], self.choices[name] = Data(pick.separator.join(written)), ids
 
     def _set(self, name: str, pick: Pick) -> tuple[Example, ...]:
@@ -233,15 +234,16 @@ class Walk:
             raise TemplateError(
                 f"slot {name}: {len(wanted)} demonstrations; allowed: {', '.join(map(str, pick.k))}"
             )
-        pool = {example.id: example for example in self._task.train}
+        pool = {example.id: example for example in offered(pick, self._task.train)}
         strange = [each for each in wanted if each not in pool]
         if strange:
-            raise TemplateError(f"slot {name}: the task has no training example {strange[0]!r}")
+            raise TemplateError(f"slot {name}: the task offers no training example {strange[0]!r}")
         return tuple(pool[each] for each in wanted)
 
-    def _answer(self, example: Example) -> str:
+    def _answer(self, example: Example, pick: Pick) -> str:
         words = self.words.get(example.target)
-        return words[0] if words else example.target
+        plain = words[0] if words else example.target
+        return example.worked or plain if pick.worked else plain
 
 
 def next_path(asked: Sequence[Asked]) -> list[int] | None:

@@ -25,16 +25,23 @@ class Example:
         target: the label's name, the right choice's text, the vocabulary word or the first reference.
         references: all acceptable answers (generation).
         choices: this row's candidates (multiple choice).
+        worked: the answer as it was worked out, the steps before it; empty where it is not known (generation).
     """
 
     fields: Mapping[str, Any]
     target: str
     references: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    worked: str = ""
 
     @functools.cached_property
     def id(self) -> str:
         """Hash of the content; the same row has the same id wherever it came from."""
+        return digest([self.plain_id, self.worked]) if self.worked else self.plain_id
+
+    @functools.cached_property
+    def plain_id(self) -> str:
+        """The same without the worked answer."""
         return digest([dict(self.fields), self.target, self.references, self.choices])
 
     @functools.cached_property
@@ -71,8 +78,10 @@ class Layout:
         kind: kind of the task.
         target: column of the answer; None where ``references`` holds it.
         columns: our field name to the data's column; empty: every column that holds text and is not the
-        answer. references: column with all acceptable answers (text or list of texts).
+        answer.
+        references: column with all acceptable answers (text or list of texts).
         choices: column with the list of choices, or one column per choice.
+        worked: column with the answer as it was worked out; a row may leave it empty.
         label_names: raw value of ``target`` (as text) to label.
         labels: the labels that may occur (classification).
     """
@@ -82,6 +91,7 @@ class Layout:
     columns: Mapping[str, str] = field(default_factory=dict)
     references: str | None = None
     choices: str | tuple[str, ...] | None = None
+    worked: str | None = None
     label_names: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
 
@@ -101,7 +111,7 @@ class Layout:
         if self.columns or not tables:
             return dict(self.columns)
         rows = [row for table in tables for row in table]
-        taken = {self.target, self.references, "answer"}
+        taken = {self.target, self.references, self.worked, "answer"}
         taken |= {self.choices} if isinstance(self.choices, str) else set(self.choices or ())
         names = [
             name
@@ -129,8 +139,9 @@ class Layout:
             references = (found,) if isinstance(found, str) else tuple(found)
             if not references:
                 raise DataError(f"{row.where}: column {self.references!r}: holds no answer")
+        worked = self._worked(row)
         if self.target is None:
-            return Example(fields, references[0], references, choices)
+            return Example(fields, references[0], references, choices, worked)
         raw = _cell(row, self.target, "target")
         key = raw_key(raw, f"{row.where}: column {self.target!r}")
         is_place = isinstance(raw, int) and not isinstance(raw, bool) and key not in self.label_names
@@ -140,7 +151,13 @@ class Layout:
             target = self._target(key, row, choices)
         if references and target not in references:
             references = (target, *references)
-        return Example(fields, target, references, choices)
+        return Example(fields, target, references, choices, worked)
+
+    def _worked(self, row: Row) -> str:
+        """The worked answer; a row may lack it, but the column must not be misspelt."""
+        if self.worked is None or row.values.get(self.worked, "") is None:
+            return ""
+        return raw_key(_cell(row, self.worked, "worked"), f"{row.where}: column {self.worked!r}").strip()
 
     def _choices(self, row: Row, where: str | tuple[str, ...]) -> tuple[str, ...]:
         named = f"{row.where}: choices"

@@ -1,4 +1,4 @@
-"""The commands that prepare a search: a task to start from, templates of other tools, label words."""
+"""The commands that prepare a search: a task to start from, templates of other tools, label words, worked answers."""
 
 from __future__ import annotations
 
@@ -163,3 +163,47 @@ def label_words(
         typer.echo(found.text())
     if output is not None:
         _put(json.dumps(found.slot(), indent=2) if output.suffix == ".json" else found.yaml(), output)
+
+
+@app.command("bootstrap", epilog=console.EXIT_CODES)
+@reported()
+def bootstrap_(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name or its YAML file.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Who works the answers out; it may be a stronger model than yours."
+        ),
+    ],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="A prompt file or a template; repeat it: the next is asked where one fails.",
+        ),
+    ] = None,
+    calls: Annotated[int | None, typer.Option(help="How often the model may be asked, at most.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes the work is spread over.")] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write them (.jsonl), for worked_file in the task's data."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Let a model work out the training examples step by step, and keep what comes out right.
+
+    Demonstrations show these answers where a search space says worked: true (as reasoning does).
+    """
+    from autoprompt.bootstrapping import bootstrap
+
+    with console.waiting(f"working out {task}", silent=quiet):
+        found = bootstrap(task, model, list(prompt) if prompt else None, calls=calls, workers=workers)
+    if output is not None and not found.worked:
+        raise InputError(
+            f"{output}: not written, since no answer came out right ({found.calls} calls)",
+            hint="try other prompts (-p), a stronger model, or a larger max_tokens in the task",
+        )
+    typer.echo(found.text())
+    if output is not None:
+        _put(found.jsonl(), output)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt.errors import DataError, MissingDependency, nearest
-from autoprompt.example import Row
+from autoprompt.example import Row, raw_key
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _USUAL_NAMES = {
@@ -79,6 +79,23 @@ def read_table(path: Path) -> list[Row]:
     if not rows:
         raise DataError(f"{path}: holds no rows")
     return rows
+
+
+def read_worked(path: Path) -> dict[str, str]:
+    """Worked answers by the id of their example, as ``autoprompt bootstrap`` writes them.
+
+    Raises:
+        DataError: the file cannot be read, or has other columns.
+    """
+    found: dict[str, str] = {}
+    for row in read_table(path):
+        if not {"id", "worked"} <= row.values.keys():
+            raise DataError(
+                f"{row.where}: needs the columns id and worked (got {', '.join(map(str, row.values))})",
+                hint="write the file by: autoprompt bootstrap TASK --model MODEL --output FILE",
+            )
+        found[str(row.values["id"])] = raw_key(row.values["worked"], f"{row.where}: worked")
+    return found
 
 
 def python_rows(given: Any, where: str) -> dict[str, list[Row]]:

@@ -50,6 +50,8 @@ class Pick(Spec):
         template: one demonstration, with ``{{ answer }}`` where its label word or target goes.
         separator: what stands between demonstrations.
         sets: how many different draws are offered for each ``k``.
+        worked: whether answers are written as they were worked out where that is known, and such examples alone are drawn
+            if there are enough of them.
     """
 
     k: list[Annotated[int, Field(ge=0, le=64)]] = Field(min_length=1)
@@ -58,6 +60,7 @@ class Pick(Spec):
     template: Text
     separator: str = "\n\n"
     sets: int = Field(default=16, ge=1, le=10_000)
+    worked: bool = False
 
 
 class Order(Spec):

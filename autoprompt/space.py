@@ -20,7 +20,7 @@ import pydantic
 from autoprompt import catalog, specfile
 from autoprompt.counting import MAX_SIZE as MAX_SIZE
 from autoprompt.counting import count
-from autoprompt.demonstrations import draw_sets
+from autoprompt.demonstrations import draw_sets, offered
 from autoprompt.drawing import (
     Chooser,
     DemoSets,
@@ -312,11 +312,11 @@ def _check_fields(space: SearchSpace, keys: tuple[str | int, ...], text: str, ta
 
 def _demo_sets(space: SearchSpace, task: Task) -> DemoSets:
     """Draw the demonstration sets of every ``pick`` slot and k."""
-    pool = list({example.id: example for example in task.train}.values())
     sets: dict[tuple[str, int], tuple[tuple[Example, ...], ...]] = {}
     for name, slot in space.slots.items():
         for k in slot.pick.k if slot.pick is not None else ():
             assert slot.pick is not None
+            pool = offered(slot.pick, task.train)
             if k > len(pool):
                 raise SpecError(
                     f"{space.at('slots', name, 'pick', 'k')}: {k} demonstrations, but the task {task.name!r} "

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autoprompt import catalog
-from autoprompt.errors import DataError, SpecError, TemplateError, nearest
+from autoprompt.errors import DataError, SpecError, TemplateError
 from autoprompt.example import Example as Example
 from autoprompt.example import Kind as Kind
 from autoprompt.example import Layout, Row, check_text, digest, raw_key
 from autoprompt.prompt import Prompt
-from autoprompt.rows import check_roles, python_rows, read_source, target_column
+from autoprompt.rows import check_roles, python_rows, read_source, read_worked, target_column
 from autoprompt.specfile import locate, read_spec
 from autoprompt.splits import ROLES, make_splits, note_shared, take
-from autoprompt.taskfile import TaskForm, check_metric, default_metric, problem_with_read
+from autoprompt.taskfile import TaskForm, check_metric, check_words, default_metric, problem_with_read
 
 Candidates = Literal["vocabulary", "targets"]
 
@@ -129,7 +129,7 @@ class Task:
                 raise DataError(
                     f"task {self.name}: {role} must be between 1 and {len(examples)} examples (got {n})"
                 )
-            stratify = _stratifies(self.kind)
+            stratify = self.kind == "classification"  # only labels recur often enough to have a proportion
             parts[role] = examples if n is None else take(examples, n, seed=seed, stratify=stratify)
         return dataclasses.replace(self, train=parts["train"], select=parts["select"], test=parts["test"])
 
@@ -151,6 +151,27 @@ class Task:
             among=tuple(word for word in self.among if word in allowed),
             notes=(*self.notes, note) if dropped else self.notes,
         )
+
+    def with_worked(self, worked: Mapping[str, str]) -> Task:
+        """The same task with worked answers for some of its training examples.
+
+        Args:
+            worked: ``plain_id`` of an example to its answer as it was worked out; those of other examples change nothing.
+
+        Raises:
+            DataError: there are some, and none is for an example of train.
+        """
+        known = {example.plain_id for example in self.train}
+        if worked and not known & worked.keys():
+            raise DataError(
+                f"task {self.name}: none of the {len(worked)} worked answers is for one of its training examples",
+                hint="make them anew: ids depend on the fields, the answer and the split",
+            )
+        train = tuple(
+            dataclasses.replace(example, worked=worked.get(example.plain_id, example.worked))
+            for example in self.train
+        )
+        return dataclasses.replace(self, train=train)
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Task:
@@ -185,7 +206,7 @@ class Task:
             words=form.words,
             metric=form.metric,
         )
-        return dataclasses.replace(
+        task = dataclasses.replace(
             task,
             max_tokens=form.max_tokens,
             stop=form.stop,
@@ -195,6 +216,8 @@ class Task:
             normalize=form.normalize,
             space=form.space,
         )
+        file = form.data.worked_file
+        return task if file is None else task.with_worked(read_worked(path.parent / file))
 
     @classmethod
     def from_rows(
@@ -207,6 +230,7 @@ class Task:
         target: str | None = None,
         references: str | None = None,
         choices: str | tuple[str, ...] | None = None,
+        worked: str | None = None,
         label_names: Mapping[Any, Any] | None = None,
         labels: Sequence[Any] | None = None,
         words: Mapping[Any, str | Sequence[str]] | None = None,
@@ -232,6 +256,7 @@ class Task:
             target: column of the answer; None: ``label``, ``target`` or ``answer``, whichever is there.
             references: column with all acceptable answers (generation).
             choices: column with the list of choices, or one column per choice (multiple choice).
+            worked: column with the answer as it was worked out, step by step, where there is one (generation).
             label_names: raw value, as it stands in the rows or as text, to label.
             labels: the labels; None: those of ``words``, or the values that occur.
             words: label to its word or words; None: the labels themselves.
@@ -248,7 +273,6 @@ class Task:
             space: see ``Task``.
         """
         tables = python_rows(rows, f"task {name}")
-        check_roles(split or {}, f"task {name}")
         word_map = _words(words)
         label_map = {_key(raw): _key(label) for raw, label in (label_names or {}).items()}
         layout = Layout(
@@ -257,12 +281,12 @@ class Task:
             columns=fields if isinstance(fields, Mapping) else {name: name for name in fields or ()},
             references=references,
             choices=choices,
+            worked=worked,
             label_names=label_map,
             labels=tuple(dict.fromkeys(map(_key, labels or word_map or label_map.values()))),
         )
-        task = _assemble(name, layout, tables, split or {}, seed, prompt, word_map, metric or "")
         return dataclasses.replace(
-            task,
+            _assemble(name, layout, tables, split or {}, seed, prompt, word_map, metric or ""),
             max_tokens=max_tokens,
             stop=tuple(stop),
             read=read,
@@ -271,11 +295,6 @@ class Task:
             normalize=normalize,
             space=space,
         )
-
-
-def _stratifies(kind: Kind) -> bool:
-    """Only labels recur often enough for their proportion to mean something."""
-    return kind == "classification"
 
 
 def _assemble(
@@ -294,6 +313,7 @@ def _assemble(
     Without words: the labels themselves.
     """
     where = f"task {name}"
+    check_roles(sizes, where)
     for role, rows in tables.items():
         if not rows:
             raise DataError(f"{where}: split {role!r} holds no rows")
@@ -301,7 +321,7 @@ def _assemble(
     if not columns:
         raise DataError(f"{where}: no column of text beside the answer", hint="name the columns by fields")
     given = {role: [layout.example(row, columns) for row in rows] for role, rows in tables.items()}
-    splits = make_splits(given, sizes, seed=seed, stratify=_stratifies(layout.kind), where=where)
+    splits = make_splits(given, sizes, seed=seed, stratify=layout.kind == "classification", where=where)
     everything = [item for part in given.values() for item in part]
     broken = sum("\ufffd" in str(dict(item.fields)) for item in everything)
     note = f"{broken} rows hold U+FFFD, the sign of a wrongly decoded character"
@@ -338,12 +358,17 @@ def _check(task: Task) -> None:
     problem = problem_with_read(task.read, task.kind)
     if problem:
         raise SpecError(f"{where}: read: {problem}")
-    _check_words(task, where)
+    check_words(where, task.kind, task.labels, task.words)
     try:
         check_text(task.prompt, f"{where}: prompt")
     except DataError as error:
         raise TemplateError(error.message) from None
     task.seed_prompt.check(set(task.fields), where=f"{where}: prompt")
+    if task.kind != "generation" and any(item.worked for item in task.train):
+        raise SpecError(
+            f"{where}: worked answers belong to texts that a model writes (the kind is {task.kind})",
+            hint="use kind: generation with a pattern under read, or leave them out",
+        )
     for role in ROLES:
         examples = task.split(role)
         if not examples:
@@ -358,31 +383,6 @@ def _check(task: Task) -> None:
                 "so nothing can be told apart",
                 hint="give rows of every label, or larger splits",
             )
-
-
-def _check_words(task: Task, where: str) -> None:
-    if task.kind != "classification":
-        if task.labels or task.words:
-            raise SpecError(f"{where}: labels and words belong to classification (the kind is {task.kind})")
-        return
-    if len(task.labels) < 2:
-        raise SpecError(f"{where}: labels: at least two are needed (got {', '.join(task.labels) or 'none'})")
-    for label in task.labels:
-        if not task.words.get(label) or not all(task.words[label]):
-            raise SpecError(f"{where}: words: label {label!r} has no words", hint=f"{label}: [a word]")
-    for label in task.words:
-        if label not in task.labels:
-            raise SpecError(f"{where}: words: {label!r} is no label{nearest(label, task.labels)}")
-    owner: dict[str, str] = {}
-    for label in task.labels:
-        for word in task.words[label]:
-            check_text(word, f"{where}: words of {label}")
-            if word != word.strip():
-                raise SpecError(
-                    f"{where}: words of {label}: words stand without spaces around them (got {word!r})"
-                )
-            if owner.setdefault(word, label) != label:
-                raise SpecError(f"{where}: words: {word!r} stands for both {owner[word]!r} and {label!r}")
 
 
 def _words(words: Mapping[Any, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

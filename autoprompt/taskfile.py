@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from autoprompt.errors import nearest
-from autoprompt.example import Kind, Layout
+from autoprompt.errors import SpecError, nearest
+from autoprompt.example import Kind, Layout, check_text
 from autoprompt.metrics import DEFAULT_METRIC, METRICS
 
 FORMAT = "autoprompt-task/1"
@@ -46,6 +47,8 @@ class DataForm(_Form):
     target: str | None = None
     references: str | None = None
     choices: str | tuple[str, ...] | None = None
+    worked: str | None = None
+    worked_file: str | None = None
     label_names: dict[str, Word] = {}
 
     @field_validator("source")
@@ -158,6 +161,7 @@ class TaskForm(_Form):
             columns=self.data.columns,
             references=self.data.references,
             choices=self.data.choices,
+            worked=self.data.worked,
             label_names=self.data.label_names,
             labels=labels,
         )
@@ -190,3 +194,33 @@ def problem_with_read(read: str, kind: Kind) -> str:
 def default_metric(kind: Kind) -> str:
     """The usual metric of a kind of task."""
     return DEFAULT_METRIC[kind]
+
+
+def check_words(where: str, kind: Kind, labels: Sequence[str], words: Mapping[str, Sequence[str]]) -> None:
+    """Refuse labels without words, words without labels, and a word for two of them.
+
+    Raises:
+        SpecError: says which; DataError where a word holds what no text may.
+    """
+    if kind != "classification":
+        if labels or words:
+            raise SpecError(f"{where}: labels and words belong to classification (the kind is {kind})")
+        return
+    if len(labels) < 2:
+        raise SpecError(f"{where}: labels: at least two are needed (got {', '.join(labels) or 'none'})")
+    for label in labels:
+        if not words.get(label) or not all(words[label]):
+            raise SpecError(f"{where}: words: label {label!r} has no words", hint=f"{label}: [a word]")
+    for label in words:
+        if label not in labels:
+            raise SpecError(f"{where}: words: {label!r} is no label{nearest(label, labels)}")
+    owner: dict[str, str] = {}
+    for label in labels:
+        for word in words[label]:
+            check_text(word, f"{where}: words of {label}")
+            if word != word.strip():
+                raise SpecError(
+                    f"{where}: words of {label}: words stand without spaces around them (got {word!r})"
+                )
+            if owner.setdefault(word, label) != label:
+                raise SpecError(f"{where}: words: {word!r} stands for both {owner[word]!r} and {label!r}")

@@ -33,7 +33,7 @@ FLOORS: list[set[str]] = [
     {"result"},
     {"inputs"},
     {"prompt_inputs"},
-    {"api", "forecast", "testing", "label_words"},
+    {"api", "forecast", "testing", "label_words", "bootstrapping"},
     {"relations"},
     {"command", "console", "describe", "starter"},
     {"preparing"},

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from autoprompt.demonstrations import exchanges
+from autoprompt.demonstrations import exchanges, offered
 from autoprompt.drawing import Asked, Recorder
 from autoprompt.edits import edits
 from autoprompt.prompt import Prompt
@@ -205,7 +205,7 @@ class Breeder:
     ) -> Iterator[_Change]:
         chosen = [self._train[each] for each in ids if each in self._train]
         without = {other: option for other, option in decided.items() if not other.startswith(f"{name}.")}
-        for done, demos in exchanges(pick, chosen, tuple(self._train.values()), self._rng):
+        for done, demos in exchanges(pick, chosen, offered(pick, tuple(self._train.values())), self._rng):
             yield f"{name}: {done}", without, {**given, name: [example.id for example in demos]}
 
 
