@@ -11,10 +11,11 @@ prompts so far (``evolving/surrogate.py``) draws which ones.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,11 +26,12 @@ from autoprompt.strategies import Play, Played
 from autoprompt.strategies.evolving.breeding import Bred, Breeder
 from autoprompt.strategies.evolving.fills import fills
 from autoprompt.strategies.evolving.fitness import Fitness, survivors
+from autoprompt.strategies.evolving.reading import perplexities
 from autoprompt.strategies.evolving.surrogate import Surrogate
 from autoprompt.strategies.random_search import Unseen
 
 METHODS = ("ga", "de")
-OBJECTIVES = ("score", "tokens")
+OBJECTIVES = ("score", "tokens", "perplexity")
 LOSS_COUNTS = 0.3
 """What a nat of loss is worth beside a score. On three real score matrices (bundled:masked, 40 prompts x 320 rows) a prompt
 chosen on 32 rows by score less 0.3 times loss was 0.1 to 0.2 points better on the rest than one chosen by score."""
@@ -40,11 +42,12 @@ and 0.3 better at 25."""
 
 @dataclass(frozen=True)
 class Member:
-    """A measured prompt."""
+    """A measured prompt. ``perplexity``: of its own words, 1 where that is no objective."""
 
     prompt: Prompt
     answer: Scored
     worth: float
+    perplexity: float = 1.0
 
 
 @dataclass(kw_only=True)
@@ -59,8 +62,10 @@ class Evolution(Played):
         crossing: chance that a child has two parents.
         tournament: members that a parent is the best of (EvoPrompt's table 5 tries roulette, random and tournament).
         entropy: worth of an even use of all labels, in units of the score (see ``Fitness``).
-        objectives: ``score`` alone, or ``score`` and ``tokens``: then members live on by fronts (NSGA-II, Deb et al. 2002),
-            so that short prompts are bred too.
+        objectives: ``score`` alone, or with ``tokens``, ``perplexity`` or both beside it: then members live on by fronts
+            (NSGA-II, Deb et al. 2002), so that short prompts, and such that read well, are bred too.
+        judge: the model whose perplexity counts, by name; empty: the one that is prompted.
+        read_with: training examples that a prompt's words are read with for it.
         screen: children bred for each that is measured; 1: none are screened.
         fills: words that the model expects in place of each word of an edited text; 0: it is not asked.
         fill_examples: training examples that it is asked on.
@@ -73,11 +78,19 @@ class Evolution(Played):
     tournament: int = 3
     entropy: float = 0.0
     objectives: tuple[str, ...] = ("score",)
+    judge: str = ""
+    read_with: int = 2
     screen: int = 12
     fills: int = 4
     fill_examples: int = 4
     _members: list[Member] = field(init=False, repr=False, compare=False)
     _surrogate: Surrogate = field(init=False, repr=False, compare=False)
+    _unread: str = field(init=False, repr=False, compare=False, default="")
+
+    @property
+    def findings(self) -> Mapping[str, Any]:
+        """Why prompts could not be read, where some could not."""
+        return {"unread": self._unread, "report": f"unread    {self._unread}"} if self._unread else {}
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -92,6 +105,7 @@ class Evolution(Played):
             ("screen", 1),
             ("fills", 0),
             ("fill_examples", 1),
+            ("read_with", 1),
         ):
             if getattr(self, name) < least:
                 raise InputError(f"evolution: {name} must be at least {least} (got {getattr(self, name)!r})")
@@ -103,7 +117,8 @@ class Evolution(Played):
         unknown = [name for name in self.objectives if name not in OBJECTIVES]
         if unknown or "score" not in self.objectives:
             raise InputError(
-                f"evolution: objectives are score, and tokens beside it (got {', '.join(self.objectives) or 'none'})"
+                "evolution: objectives are score, and tokens and perplexity beside it "
+                f"(got {', '.join(self.objectives) or 'none'})"
             )
 
     def _search(self) -> Play:
@@ -111,13 +126,18 @@ class Evolution(Played):
         breeder = Breeder(setting.space, setting.train, setting.rng, {setting.seed_prompt.key})
         affordable = None if setting.calls is None else setting.calls / max(1, len(setting.select))
         unseen = Unseen(setting.space, setting.rng, breeder.seen, affordable)
-        self._surrogate, self._members = Surrogate(), []
+        self._surrogate, self._members, self._unread = Surrogate(), [], ""
         default = setting.space.default()
         first: list[Bred] = []
         if default.key == setting.seed_prompt.key:
             self._enter(default, setting.seed_scored)
         elif setting.seed_prompt.choices:  # found by another strategy; the manual prompt is of no space
             self._enter(setting.seed_prompt, setting.seed_scored)
+        read = yield from self._read([member.prompt for member in self._members])
+        self._members = [
+            dataclasses.replace(member, perplexity=value)
+            for member, value in zip(self._members, read, strict=True)
+        ]
         if breeder.claim(default) is not None:
             first.append(("default", default))
         breeder.settle([prompt for _, prompt in first])
@@ -143,16 +163,25 @@ class Evolution(Played):
             return
         asks = [Score(prompt, self._setting.select, note=note) for note, prompt in bred]
         answers = yield asks
-        for ask, answer in zip(asks, answers, strict=True):
+        read = yield from self._read([prompt for _, prompt in bred])
+        for ask, answer, perplexity in zip(asks, answers, read, strict=True):
             assert isinstance(answer, Scored)
-            self._enter(ask.prompt, answer)
+            self._enter(ask.prompt, answer, perplexity)
 
-    def _enter(self, prompt: Prompt, answer: Scored) -> None:
+    def _read(self, prompts: Sequence[Prompt]) -> Generator[Sequence[Ask], Sequence[Answer], list[float]]:
+        """Their perplexities, where these count."""
+        if "perplexity" not in self.objectives or not prompts:
+            return [1.0] * len(prompts)
+        read, problem = yield from perplexities(self._setting, prompts, self.read_with, self.judge)
+        self._unread = problem or self._unread
+        return read
+
+    def _enter(self, prompt: Prompt, answer: Scored, perplexity: float = math.nan) -> None:
         task = self._setting.space.task
         fitness = Fitness(task.labels if task is not None else (), self.entropy)
         value = worth(fitness.of(answer, self._setting.select))
         if math.isfinite(value):
-            self._members.append(Member(prompt, answer, value))
+            self._members.append(Member(prompt, answer, value, perplexity))
             self._surrogate.add(prompt, value)
 
     def _best(self) -> Member | None:
@@ -160,12 +189,25 @@ class Evolution(Played):
 
     def _select(self) -> None:
         """The best live on: by fitness, or by fronts where there are several objectives."""
-        if "tokens" not in self.objectives or not self._members:
+        if len(self.objectives) == 1 or not self._members:
             self._members.sort(key=lambda member: member.worth, reverse=True)
             del self._members[self.population :]
             return
-        values = np.array([[member.worth, -member.answer.tokens] for member in self._members])
+        values = np.array([self._values(member) for member in self._members])
+        known = np.where(np.isnan(values), np.inf, values).min(axis=0)
+        values = np.where(
+            np.isnan(values), np.where(np.isinf(known), 0.0, known), values
+        )  # not read: no better than the worst
         self._members = [self._members[place] for place in survivors(values, self.population)]
+
+    def _values(self, member: Member) -> list[float]:
+        """What it is worth in every respect, the larger the better."""
+        by_name = {
+            "score": member.worth,
+            "tokens": -member.answer.tokens,
+            "perplexity": -math.log(member.perplexity),
+        }
+        return [by_name[name] for name in self.objectives]
 
     def _parent(self) -> Member:
         places = self._setting.rng.integers(len(self._members), size=self.tournament)

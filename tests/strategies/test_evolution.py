@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+import autoprompt
 from autoprompt.asks import Answer, Ask, Fluency, Fluent, Score, Scored
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
@@ -23,6 +24,7 @@ from autoprompt.strategies.evoprompt import Evoprompt
 from autoprompt.strategies.grips import Grips
 from autoprompt.strategies.hill_climb import HillClimb
 from autoprompt.strategies.random_search import RandomSearch
+from autoprompt.task import Task
 from autoprompt.testing import check_strategy, planted, run
 from tests.test_space import DEMOS, WORDS, bind, make_task
 
@@ -175,6 +177,51 @@ def test_several_objectives_breed_short_prompts_too() -> None:
     assert lengths
 
 
+def test_perplexity_is_an_objective_where_the_model_can_read() -> None:
+    task = Task.load("reviews").with_sizes(train=8, select=12, test=20)
+    space = SearchSpace.from_dict(
+        {
+            "template": "[[ lead ]] {{ text }} [[ cue ]] {{ answer }}.",
+            "slots": {
+                "lead": {"one_of": ["", "The film was not what I thought.", "Qx zv jj wq ptk vvx zzk."]},
+                "cue": {"one_of": ["It was", "In the end it was", "Zq xx it kk", "Verdict:"]},
+            },
+        }
+    )
+    result = autoprompt.optimize(
+        task,
+        "bundled:causal",
+        12 * 14,
+        space=space,
+        seed=1,
+        strategy=Evolution(population=4, batch=2, screen=1, fills=0, objectives=("score", "perplexity")),
+    )
+    read = {
+        trial.text: value
+        for trial in result.trials
+        for key, value in result.perplexities.items()
+        if trial.key == key
+    }
+    assert len(read) >= 6
+    worst = min(value for text, value in read.items() if "zzk" in text)
+    assert worst > max(value for text, value in read.items() if text.startswith("The film"))
+    assert {trial.key for trial in result.pareto} <= result.perplexities.keys()
+    assert read[min(read, key=lambda text: read[text])] in [
+        result.perplexities[each.key] for each in result.pareto
+    ]
+    assert not result.findings
+
+
+def test_a_model_that_cannot_read_says_so() -> None:
+    task = Task.load("reviews").with_sizes(train=8, select=12, test=20)
+    result = autoprompt.optimize(
+        task, "toy", 12 * 8, strategy=Evolution(population=4, objectives=("score", "perplexity"))
+    )
+    assert "toy" in result.findings["unread"]
+    assert result.status in ("budget", "complete")
+    assert len({trial.key for trial in result.trials if trial.complete}) > 5
+
+
 def play(
     strategy: Strategy, space: SearchSpace, worth: Callable[[Prompt], float], rounds: int = 30, **changes: Any
 ) -> list[Prompt]:
@@ -316,6 +363,7 @@ def test_the_surrogate_knows_what_was_not_measured() -> None:
         (lambda: Evolution(method=cast(Any, "gas")), "did you mean 'ga'"),
         (lambda: Evolution(population=2), "population must be at least 4"),
         (lambda: Evolution(objectives=("tokens",)), "objectives are score"),
+        (lambda: Evolution(read_with=0), "read_with must be at least 1"),
         (lambda: Evolution(crossing=2), "crossing must be between"),
         (lambda: HillClimb(candidates=0), "hill_climb: candidates must be at least 1"),
         (lambda: HillClimb(heat=-1), "must not be below 0"),

@@ -11,7 +11,7 @@ from autoprompt.errors import AutopromptError
 from autoprompt.policy import TokenPolicy
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting
-from autoprompt.triggers import soft_space
+from autoprompt.strategies.evolving.reading import framed
 
 LIKELY = 24
 """Likeliest tokens that are looked at, at each place."""
@@ -32,14 +32,12 @@ def fills(
     if space.task is None or vocabulary is None:
         return {}
     try:
-        framed = soft_space(space.task, prompt).bind(space.task, answer_at_end=space.answer_at_end).default()
+        whole = framed(setting, prompt)
     except AutopromptError:  # loops in the template, say: its words are no slots
         return {}
     answers = tuple(word for words in prompt.words.values() for word in words)
     allowed = vocabulary.allowed(TokenPolicy(answers=answers))
-    (answer,) = yield [
-        Fluency(framed, setting.train[:examples], likely=LIKELY, note="what the model expects")
-    ]
+    (answer,) = yield [Fluency(whole, setting.train[:examples], likely=LIKELY, note="what the model expects")]
     found: dict[str, list[str]] = {}
     if not isinstance(answer, Fluent) or answer.problem:
         return found
