@@ -98,7 +98,7 @@ def optimize(
     budget, strategy = Budget.parse(budget), load_strategy(strategy)
     task = load_task(task)
     space = load_space(space, task, strategy)
-    check_call(task, space, budget, model, workers, seed)
+    check_call(task, space, budget, model, strategy=strategy, workers=workers, seed=seed)
     loaded = load_model(model)
     check_capability(task, loaded, task.seed_prompt, strategy)
     check_floor(task, loaded, budget)

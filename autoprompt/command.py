@@ -74,8 +74,8 @@ def prepare(call: Call) -> Prepared:
     if call.output is not None:
         check_output(Path(call.output))
     task = load_task(call.task)
-    space = load_space(call.space, task, load_strategy(call.strategy))
-    check_call(task, space, budget, call.model, call.workers, call.seed)
+    space = load_space(call.space, task, strategy)
+    check_call(task, space, budget, call.model, strategy=strategy, workers=call.workers, seed=call.seed)
     return Prepared(task, space, budget, strategy)
 
 

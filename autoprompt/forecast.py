@@ -80,7 +80,7 @@ def estimate(
     budget = Budget.parse(budget)
     task = load_task(task)
     chosen = load_space(space, task)
-    check_call(task, chosen, budget, model, workers=1)
+    check_call(task, chosen, budget, model)
     loaded = load_model(model)
     check_capability(task, loaded, task.seed_prompt)
     check_floor(task, loaded, budget)

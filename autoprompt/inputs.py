@@ -147,13 +147,19 @@ def _kind_of_class(name: str, *, encoder_decoder: bool) -> Kind | None:
 
 
 def check_call(
-    task: Task, space: SearchSpace, budget: Budget, model: object, workers: int, seed: int = 0
+    task: Task,
+    space: SearchSpace,
+    budget: Budget,
+    model: object,
+    *,
+    strategy: Strategy | None = None,
+    workers: int = 1,
+    seed: int = 0,
 ) -> None:
     """Check a call of ``optimize`` before a model is loaded.
 
     Raises:
-        InputError: an empty split, a budget below one comparison, an unknown model, a prompt the model cannot
-            read.
+        InputError: an empty split, too small a budget, an unknown model, a prompt the model cannot read.
     """
     for name in ("select", "test"):
         split_of(task, name)
@@ -161,6 +167,8 @@ def check_call(
     METRICS[task.metric].per_example("", None, task.select[0])
     if budget.calls is not None:
         _check_floor(task, "calls", budget.calls, 2 * len(task.select))
+        if strategy is not None:
+            _check_first_steps(task, budget.calls, strategy)
     for what, value, least in (("workers", workers, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{what}: must be a whole number of at least {least} (got {value!r})")
@@ -185,6 +193,16 @@ def _check_floor(task: Task, unit: str, given: int, floor: int) -> None:
         )
 
 
+def _check_first_steps(task: Task, given: int, strategy: Strategy) -> None:
+    floor = len(task.select) + strategy.floor(len(task.train), len(task.select))
+    if given < floor:
+        raise BudgetError(
+            f"budget: {given:,} calls do not cover the first steps of {strategy.describe()['strategy']}: "
+            f"with {len(task.select)} select examples they take {floor:,}, the manual prompt included",
+            hint=f"give at least {floor:,} calls, better {10 * floor:,}, or fewer seeds or a smaller batch",
+        )
+
+
 def check_floor(task: Task, model: Model, budget: Budget) -> None:
     """Check, with the model's own count, that the budget covers the manual prompt and one other of its
     length.
@@ -197,9 +215,7 @@ def check_floor(task: Task, model: Model, budget: Budget) -> None:
     """
     asked = [request_for(task, model, task.seed_prompt, example) for example in task.select]
     if needs_calibration(task, model):
-        asked += [
-            request_for(task, model, task.seed_prompt, content_free(example)) for example in task.select
-        ]
+        asked += [request_for(task, model, task.seed_prompt, content_free(each)) for each in task.select]
     distinct = list(dict.fromkeys(asked))
     times = 2 if model.deterministic else 3
     if budget.calls is not None:

@@ -82,6 +82,15 @@ class Strategy(abc.ABC):
         """Names of the models that it lets write texts; empty: the one that is prompted. Most strategies let none."""
         return ()
 
+    def floor(self, train: int, select: int) -> int:
+        """Fewest calls, those for the manual prompt left out, with which it can do what it is for; most need one prompt.
+
+        Args:
+            train: number of train examples.
+            select: number of select examples.
+        """
+        return select
+
     @property
     def findings(self) -> Mapping[str, Any]:
         """What was found besides prompts, as plain data for ``result.json``; known at the end."""

@@ -8,6 +8,7 @@ the same way, and the prompt that training began at. Where nearest tokens say no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,10 @@ class Project(Soft):
                 f"project: method {self.method!r} ends in tokens of itself, so there are no rows to project",
                 hint=f"use strategy soft with method={self.method!r}",
             )
+
+    def floor(self, train: int, select: int) -> int:
+        """That of the training, which is part of it, and the start in words."""
+        return select + math.ceil(super().floor(train, select) / self.share)
 
     @property
     def findings(self) -> Mapping[str, Any]:

@@ -129,6 +129,12 @@ class Soft(Played):
             start = {name: rows.key for name, rows in start.items()}
         return {**super().describe(), "start": start}
 
+    def floor(self, train: int, select: int) -> int:
+        """Every training measured at its start and after its first steps, and these."""
+        steps = 1 if self.steps is None else min(self.every, self.steps)
+        batch = min(self.batch, train or select)
+        return self.seeds * (2 * select + steps * GRADIENT_CALLS * batch)
+
     @property
     def findings(self) -> Mapping[str, Any]:
         """Why trainings ended before their time, where some did."""
