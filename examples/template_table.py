@@ -13,6 +13,7 @@ where it stopped. Needs ../shared beside the checkout.
 - EvoPrompt: its genetic algorithm, with operators on slots in place of a language model.
 - CAPO-like: the same population raced on shared blocks by a paired test at level 0.2, uncorrected, as CAPO has it.
 - MIPROv2-like: TPE over instruction x demonstration set, all else as the space begins.
+- gp: Bayesian optimization over the same space.
 - ours: ``auto``.
 
 Tasks: four sets of 16 examples a class in their five published samples; two of the instruction-induction tasks and two of
@@ -39,12 +40,13 @@ from autoprompt.models.load import load_model
 from autoprompt.strategies import Strategy
 from autoprompt.strategies.auto import Auto
 from autoprompt.strategies.evoprompt import Evoprompt
+from autoprompt.strategies.gp import GP
 from autoprompt.strategies.grips import Grips
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
 
-METHODS = ("random", "GrIPS", "EvoPrompt", "CAPO-like", "MIPROv2-like", "ours")
+METHODS = ("random", "GrIPS", "EvoPrompt", "CAPO-like", "MIPROv2-like", "gp", "ours")
 PUBLISHED = ("sst-2", "mr", "sst-5", "agnews")
 LABELS = {
     "instructions/sentiment": ("negative", "positive"),
@@ -162,6 +164,8 @@ def search(method: str, task: autoprompt.Task) -> tuple[Strategy, autoprompt.Sea
             return Racing(inner=Evoprompt(), method="wilcoxon", alpha=0.2, block=30, wave=10), space
         case "MIPROv2-like":
             return TPE(), only(space, ("instruction", "demos"))
+        case "gp":
+            return GP(), space
     assert method == "ours"
     return Auto(), space
 
