@@ -12,8 +12,9 @@ Data are touched by none of this but the last. Text put together from parts neve
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoprompt.errors import TemplateError, nearest
@@ -68,14 +69,13 @@ class Template:
 
     def references(self) -> list[str]:
         """Names of the slots the text refers to, in order, each once."""
-        stray = _SLOT.sub(" ", self.text)
-        if "[[" in stray:
-            snippet = stray[stray.index("[[") :][:40]
+        names, stray = _names(self.text)
+        if stray:
             raise TemplateError(
-                f"{self.where}: cannot read the slot at {snippet!r}",
+                f"{self.where}: cannot read the slot at {stray!r}",
                 hint="write [[ name ]], [[ name | lower ]] or [[ words.LABEL ]]",
             )
-        return list(dict.fromkeys(match[1] for match in _SLOT.finditer(self.text)))
+        return list(names)
 
     def resolve(self, values: Mapping[str, SlotValue]) -> str:
         """Return the text with every slot replaced by its value, slots inside values included.
@@ -170,17 +170,26 @@ def _filter_code(text: str, name: str) -> str:
     return "".join(pieces)
 
 
-def _split_slots(line: str) -> list[str | re.Match[str]]:
+@functools.lru_cache(maxsize=10_000)  # a space is drawn from thousands of times, and its texts are few
+def _names(text: str) -> tuple[tuple[str, ...], str]:
+    """Names of the slots in a text, in order, each once; what begins like a slot and is none, else nothing."""
+    stray = _SLOT.sub(" ", text)
+    found = dict.fromkeys(match[1] for match in _SLOT.finditer(text))
+    return tuple(found), stray[stray.index("[[") :][:40] if "[[" in stray else ""
+
+
+@functools.lru_cache(maxsize=10_000)
+def _split_slots(line: str) -> tuple[str | re.Match[str], ...]:
     """Return text and slot matches in turn; text stands at every even place."""
     parts: list[str | re.Match[str]] = []
     end = 0
     for match in _SLOT.finditer(line):
         parts += [line[end : match.start()], match]
         end = match.end()
-    return [*parts, line[end:]]
+    return (*parts, line[end:])
 
 
-def _join(parts: list[str | re.Match[str]], texts: list[str]) -> str:
+def _join(parts: Sequence[str | re.Match[str]], texts: Sequence[str]) -> str:
     """Join the texts of a line; an empty slot between two spaces (or line ends) takes one space along."""
     line = ""
     after_empty_slot = ends_in_data = False

@@ -27,7 +27,7 @@ from autoprompt.strategies.evolving.breeding import Bred, Breeder
 from autoprompt.strategies.evolving.fills import fills
 from autoprompt.strategies.evolving.fitness import Fitness, survivors
 from autoprompt.strategies.evolving.reading import perplexities
-from autoprompt.strategies.evolving.surrogate import Surrogate
+from autoprompt.strategies.evolving.surrogate import Surrogate, draws
 from autoprompt.strategies.random_search import Unseen
 
 METHODS = ("ga", "de")
@@ -265,7 +265,8 @@ class Evolution(Played):
             return list(bred)
         prompts = [prompt for _, prompt in bred]
         taken: list[int] = []
-        for worths in self._surrogate.draws(prompts, self.batch, self._setting.rng, BOLDNESS):
+        mean, spread = self._surrogate.posterior(prompts)
+        for worths in draws(mean, spread, self.batch, self._setting.rng, BOLDNESS):
             order = np.argsort(-worths, kind="stable")
             taken.append(next(int(place) for place in order if place not in taken))
         return [bred[place] for place in taken]

@@ -28,7 +28,7 @@ from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Play, Played, Setting
 from autoprompt.strategies.comparing.evidence import chances, expected_scores
-from autoprompt.strategies.evolving.surrogate import Surrogate
+from autoprompt.strategies.evolving.surrogate import Surrogate, draws
 from autoprompt.strategies.racing import stratified_order
 from autoprompt.strategies.random_search import Unseen
 
@@ -117,12 +117,12 @@ class GP(Played):
         if len(pool) <= count or len(rows) < FEWEST:
             return pool[:count]
         self._process.take(rows, values, weights)
-        expected = self._process.mean(pool)
+        expected, spread = self._process.posterior(pool)
         self._pool.keep([pool[place] for place in np.argsort(-expected, kind="stable")])
         if not boldness:
             return [pool[place] for place in np.argsort(-expected, kind="stable")[:count]]
         places: list[int] = []
-        for drawn in self._process.draws(pool, count, self._setting.rng):
+        for drawn in draws(expected, spread, count, self._setting.rng):
             likes = np.argsort(-(expected + boldness * (drawn - expected)), kind="stable")
             places.append(next(int(place) for place in likes if place not in places))
         return [pool[place] for place in places]

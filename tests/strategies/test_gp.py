@@ -91,8 +91,8 @@ def test_what_was_seen_on_more_examples_counts_for_more() -> None:
             np.array([0.0, 1.0, 0.4, 0.6]),
             np.array([light, heavy, 1, 1]),
         )
-        (expected,) = process.mean([some[0]])
-        (middle,) = process.mean([some[4]])
+        (expected,) = process.posterior([some[0]])[0]
+        (middle,) = process.posterior([some[4]])[0]
         assert (expected > middle) == (heavy > light)
 
 
@@ -104,7 +104,7 @@ def test_what_is_taken_stands_in_place_of_all_before() -> None:
     weighted.take(some[:4], values, np.ones(4))
     for prompt, value in zip(some[:4], values, strict=True):
         plain.add(prompt, float(value))
-    np.testing.assert_allclose(weighted.mean(some), plain.mean(some), atol=1e-9)
+    np.testing.assert_allclose(weighted.posterior(some)[0], plain.posterior(some)[0], atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -62,29 +62,10 @@ class Surrogate:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def draws(
-        self, prompts: Sequence[Prompt], count: int, rng: np.random.Generator, boldness: float = 1.0
-    ) -> Floats:
-        """[count, N] draws of the worth of N prompts, given all measurements; in their units up to scale and origin.
-
-        Args:
-            prompts: N of them.
-            count: draws.
-            rng: draws them.
-            boldness: how far draws lie from what is expected, in units of what is likely; 1 is Thompson sampling.
+    def posterior(self, prompts: Sequence[Prompt]) -> tuple[Floats, Floats]:
+        """Mean [N] and covariance [N, N] of what N prompts are worth, given all measurements; in their units up to scale and
+        origin. The shares and the noise are those that make what was measured the likeliest.
         """
-        mean, spread = self._posterior(prompts)
-        values, vectors = np.linalg.eigh(spread)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        draws: Floats = boldness * rng.standard_normal((count, len(prompts))) @ root.T
-        return mean + draws
-
-    def mean(self, prompts: Sequence[Prompt]) -> Floats:
-        """[N] what is expected of prompts."""
-        return self._posterior(prompts)[0]
-
-    def _posterior(self, prompts: Sequence[Prompt]) -> tuple[Floats, Floats]:
-        """Mean [N] and covariance [N, N], with the shares and the noise that make what was measured the likeliest."""
         rows, targets = self._rows[-MOST:], np.array(self._targets[-MOST:])
         weights = np.array(self._weights[-MOST:])
         roots = np.sqrt(weights)
@@ -136,6 +117,24 @@ class Surrogate:
             one, other = (np.array([row.get(name, size) for row in rows]) for rows in (left, right))
             layers.append(full[one[:, None], other[None, :]])
         return np.stack(layers, axis=2) if layers else np.zeros((len(left), len(right), 1))
+
+
+def draws(
+    mean: Floats, spread: Floats, count: int, rng: np.random.Generator, boldness: float = 1.0
+) -> Floats:
+    """[count, N] draws of the worth of N prompts.
+
+    Args:
+        mean: [N], as ``posterior`` gives it.
+        spread: [N, N], likewise.
+        count: draws.
+        rng: draws them.
+        boldness: how far draws lie from what is expected, in units of what is likely; 1 is Thompson sampling.
+    """
+    values, vectors = np.linalg.eigh(spread)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    steps: Floats = boldness * rng.standard_normal((count, len(mean))) @ root.T
+    return mean + steps
 
 
 def distance(one: Any, other: Any) -> float:
