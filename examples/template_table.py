@@ -132,8 +132,10 @@ def drawn_task(name: str, sample: str) -> autoprompt.Task:
     )
 
 
-def only(space: autoprompt.SearchSpace, kept: tuple[str, ...]) -> autoprompt.SearchSpace:
-    """The space in which the other slots stay as they begin."""
+def only(
+    space: autoprompt.SearchSpace, kept: tuple[str, ...], task: autoprompt.Task
+) -> autoprompt.SearchSpace:
+    """The space in which the other slots stay as they begin, and label words as in the manual prompt."""
     slots = {}
     for name, slot in space.slots.items():
         content = slot.model_dump(exclude_none=True, exclude_defaults=True)
@@ -141,7 +143,7 @@ def only(space: autoprompt.SearchSpace, kept: tuple[str, ...]) -> autoprompt.Sea
         content.pop("llm", None)
         if name not in kept:
             if slot.map is not None:
-                content["map"] = {label: options[:1] for label, options in slot.map.items()}
+                content["map"] = {label: [list(words)] for label, words in task.words.items()}
             elif slot.pick is None and slot.order is None:
                 content = {**content, "one_of": slot.texts()[:1]}
                 content.pop("optional", None)
@@ -163,7 +165,7 @@ def search(method: str, task: autoprompt.Task) -> tuple[Strategy, autoprompt.Sea
         case "CAPO-like":
             return Racing(inner=Evoprompt(), method="wilcoxon", alpha=0.2, block=30, wave=10), space
         case "MIPROv2-like":
-            return TPE(), only(space, ("instruction", "demos"))
+            return TPE(), only(space, ("instruction", "demos"), task)
         case "gp":
             return GP(), space
     assert method == "ours"
