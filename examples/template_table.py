@@ -35,6 +35,7 @@ import few_shot_table as few_shot
 from trigger_table import Remembering, spread
 
 import autoprompt
+from autoprompt.errors import LabelWordError
 from autoprompt.models import OpenModel
 from autoprompt.models.load import load_model
 from autoprompt.strategies import Strategy
@@ -212,11 +213,12 @@ def fill(given: argparse.Namespace) -> None:
                         model = load_model(spec)
                         assert isinstance(model, OpenModel)
                         models[spec] = Remembering(model)
-                    row = {
-                        **key,
-                        "prompts spent": given.prompts,
-                        **cell(models[spec], name, sample, method, given.prompts),
-                    }
+                    try:
+                        found = cell(models[spec], name, sample, method, given.prompts)
+                    except LabelWordError as error:  # a masked model scores words of one token only
+                        print(f"{path.stem}: left out: {error.message}", file=sys.stderr, flush=True)
+                        continue
+                    row = {**key, "prompts spent": given.prompts, **found}
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(json.dumps(row, indent=1, ensure_ascii=False), "utf-8")
                     print(
