@@ -99,8 +99,8 @@ def check_place(
         raise TemplateError(
             f"slot {list(ids)[-1]!r}: what stands before it differs from example to example, but keys and values "
             "belong to one place in a text",
-            hint='put the slots before the data, such as "[[ slot ]] {{ text }} ... {{ answer }}", or train with '
-            'method="prompt", whose rows stand anywhere',
+            hint='put the slots before the data, such as "[[ slot ]] {{ text }} ... {{ answer }}" (trigger_space(task, n, '
+            'front=True) does), or train with method="prompt", whose rows stand anywhere',
         )
 
 
