@@ -61,7 +61,7 @@ def request(loaded: Any, rows: Rows, batches: tuple[tuple[int, ...], ...], **set
         GradientRequest(each, ANSWERS, (at % 2,), True) for at, each in enumerate(texts(loaded, rows))
     )
     done, state = settings.pop("done", 0), settings.pop("state", b"")
-    training = Training(**{"steps": 20, "method": "prefix", "lr": 0.1, **settings})
+    training = Training(**{"steps": 20, "method": "prefix", "lr": 1.0, **settings})
     return TuneRequest(asked, batches, training, done, state)
 
 
@@ -182,7 +182,7 @@ def test_scores_are_alike_in_any_batch_and_any_way(architecture: str) -> None:
     assert np.abs(together[9:12] - together[6:9]).max() > 1e-2
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt", "gemma", "mistral"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt", "gemma"])
 def test_generation_under_any_padding(architecture: str) -> None:
     loaded, rows = ready(architecture)
     assert isinstance(loaded, CompletingModel)
@@ -200,7 +200,11 @@ def test_generation_under_any_padding(architecture: str) -> None:
 )
 def test_the_gradient_is_what_differences_give(architecture: str, tree: bool) -> None:
     model, tokenizer = make_model(architecture)
-    loaded: Any = load_model((copy.deepcopy(model).double(), tokenizer))
+    smooth = copy.deepcopy(model).double()
+    for module in smooth.modules():
+        if "activation_fn" in dict(module.named_children()):
+            module.activation_fn = torch.nn.GELU()  # OPT's has kinks
+    loaded: Any = load_model((smooth, tokenizer))
     loaded._reader.use_tree = tree
     rows = moved(own(loaded), 5, 0.3)
     prefixes, gradients = loaded._prefixes, loaded._gradients
