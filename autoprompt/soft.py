@@ -119,7 +119,7 @@ class Training:
             ``prefix`` (Li & Liang 2021): keys and values in every layer, begun at those the model makes of the rows;
             r is then the root mean square of a layer's keys, or of its values.
         optimizer: ``adafactor`` (Shazeer & Stern 2018, without parameter scaling) or ``adamw`` (no decay).
-        lr: in units of r a step, about.
+        lr: in units of r a step, about; of ``prefix`` a tenth of that.
         warmup: steps over which the rate rises.
         schedule: what becomes of it after that.
         clip: greatest norm of a prompt's gradient in units of 1/r; 0: none.

@@ -114,7 +114,7 @@ def test_what_a_run_keeps_can_be_evaluated_exported_and_gone_on_from(tmp_path: P
 
 def test_any_start_becomes_keys_and_values() -> None:
     for init in ("vocabulary", "labels", "random"):
-        strategy = Soft(method="prefix", init=init, steps=2, batch=2, seeds=1, length=None)  # type: ignore[arg-type]
+        strategy = Soft(method="prefix", init=init, steps=2, batch=2, seeds=1, length=None)
         result = run(strategy=strategy)
         assert result.soft is not None
         assert all(rows.form == "prefix" for rows in result.soft.soft.values())

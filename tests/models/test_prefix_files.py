@@ -124,7 +124,7 @@ def test_what_no_adapter_says_is_refused(tmp_path: Path) -> None:
     prompt = prefixed(model, START)
     for form in ("PROMPT_TUNING", "TRAINABLE_TOKENS", "LORA"):
         with pytest.raises(InputError, match=r"(?s)keys and values.*PREFIX_TUNING"):
-            export_peft(folder, prompt, model, form=form)  # type: ignore[arg-type]
+            export_peft(folder, prompt, model, form=form)
     late = plain.soft_prompt(model, MIDDLE).softened({"a": prompt.soft["a"]})
     with pytest.raises(TemplateError, match=r"(?s)stand after.*save_soft"):
         export_peft(folder, late, model)

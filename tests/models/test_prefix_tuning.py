@@ -89,7 +89,7 @@ def own(loaded: Any) -> Rows:
 def moved(rows: Rows, seed: int, scale: float = 1.0) -> Rows:
     draw = np.random.default_rng(seed)
     return {
-        name: SoftRows(each.values + scale * draw.normal(size=each.shape), "prefix")
+        name: SoftRows((each.values + scale * draw.normal(size=each.shape)).astype(np.float32), "prefix")
         for name, each in rows.items()
     }
 
