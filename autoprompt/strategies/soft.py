@@ -73,8 +73,8 @@ class Soft(Played):
             rows at the end, ``error`` refuses.
         method: how rows are parametrised; see ``Training``, as for the settings after it.
         optimizer: ``adafactor`` or ``adamw``.
-        lr: the learning rate, in root mean squares of the embeddings; of ``prefix`` in tenths of those of a layer's keys, and
-            of its values.
+        lr: the learning rate, in root mean squares of the embeddings; of ``prefix`` in tenths of those of a layer's keys,
+            and of its values.
         warmup: steps over which it rises.
         schedule: what becomes of it afterwards.
         clip: greatest norm of a gradient.

@@ -26,8 +26,8 @@ from autoprompt.models.hf.soft import as_prefixes, check_place
 from autoprompt.policy import TokenPolicy
 from autoprompt.soft import Form, Method, SoftRows, Training
 
-# Share of the learning rate at which keys and values move. From the KV of a text, 60 steps on bundled:causal and `reviews`, lr
-# 0.02 and 0.1 of their root mean square gave 77 % on select, 0.5 (which rows of embeddings like best) 66 %.
+# Share of the learning rate at which keys and values move. Begun at a text, 60 steps on bundled:causal and `reviews`: 0.02
+# and 0.1 of their root mean squares a step gave 77 % on select, 0.5, as is best for rows of embeddings, 66 %.
 _PREFIX_PACE = 0.1
 Allowed = Callable[[TokenPolicy], torch.Tensor]
 """A policy to the ids [A] of the tokens it allows."""
