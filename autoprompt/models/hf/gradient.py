@@ -92,7 +92,7 @@ class Gradients:
         max_length: tokens that fit, None where unbounded; fields are shortened to it.
         table: the model's input embeddings.
         head: its output layer.
-        new_run: makes what runs batches with rows of a table.
+        run_with: makes what runs batches with rows of a table.
         from_slots: whether that runs what stands before the slots forwards only, and remembers it.
     """
 
@@ -107,7 +107,7 @@ class Gradients:
         max_length: int | None,
         table: InputTable,
         head: Head,
-        new_run: Callable[[Table], Run],
+        run_with: Callable[[Table], Run],
         from_slots: bool = False,
     ) -> None:
         self._model = model
@@ -118,10 +118,14 @@ class Gradients:
         self._max_length = max_length
         self._table = table
         self.head = head
-        self.new_run = new_run
+        self.run_with = run_with
         self.from_slots = from_slots
         self._runs: OrderedDict[tuple[Ids, ...], Run] = OrderedDict()
         self._finder = SlotFinder(tokens, kind, name=name)
+
+    def new_run(self) -> Run:
+        """What runs batches with embeddings in them."""
+        return self.run_with(self._table)
 
     def reply(self, requests: Sequence[GradientRequest], batch_tokens: int) -> GradientReply:
         """Gradient of the mean loss over the requests, by the embeddings of the slots' tokens.
@@ -171,7 +175,7 @@ class Gradients:
         """
         key = tuple(each.encoded.rows[0][: min(each.at)] for each in part) if self.from_slots else ()
         if key not in self._runs:
-            self._runs[key] = self.new_run(self._table)
+            self._runs[key] = self.new_run()
         self._runs.move_to_end(key)
         while len(self._runs) > _RUNS:
             self._runs.popitem(last=False)

@@ -246,7 +246,7 @@ class HuggingFaceModel(abc.ABC):
         model, reader = self._model, self._learnt()
         as_tree = self.kind == "causal" and bool(reader.tree.able) and reader.use_tree
 
-        def new_run(table: Table) -> Run:
+        def run_with(table: Table) -> Run:
             padded_run = PaddedRun(model, table, kind=self.kind, pad=self._pad, head=reader.head)
             return TreeRun(model, reader.tree, table) if as_tree else padded_run
 
@@ -259,7 +259,7 @@ class HuggingFaceModel(abc.ABC):
             max_length=self.max_length,
             table=self._table,
             head=reader.head,
-            new_run=new_run,
+            run_with=run_with,
             from_slots=as_tree,
         )
 

@@ -107,7 +107,7 @@ class Tuner:
             groups.setdefault((len(request.batches), request.training.method == "prefix"), []).append(index)
         for (steps, prefixed), indices in groups.items():
             if prefixed not in runs:
-                runs[prefixed] = self._gradients.new_run(self._prefixes() if prefixed else self._table)
+                runs[prefixed] = self._gradients.run_with(self._prefixes() if prefixed else self._table)
             run = runs[prefixed]
             with torch.inference_mode(False):
                 trained = self._begun([requests[index] for index in indices], indices, replies)
