@@ -92,6 +92,7 @@ class Tune:
         done: steps that were made before.
         state: what the ``Tuned`` before this gave.
         policies: slot to the tokens it may become, for methods that end in tokens.
+        shown: examples to look at where no step is asked for: the answer is then what training begins at.
         note: a word for the log.
     """
 
@@ -101,12 +102,13 @@ class Tune:
     done: int = 0
     state: bytes = b""
     policies: tuple[tuple[str, TokenPolicy], ...] = ()
+    shown: tuple[Example, ...] = ()
     note: str = field(default="", compare=False)
 
     @property
     def examples(self) -> tuple[Example, ...]:
         """All examples that are read, as often as they are."""
-        return tuple(example for batch in self.batches for example in batch)
+        return (*self.shown, *(example for batch in self.batches for example in batch))
 
 
 @dataclass(frozen=True)

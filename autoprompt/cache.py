@@ -206,7 +206,10 @@ def _values(reply: _Stored) -> Iterable[object]:
         gradients = [[name, slot.ids, _packed(slot.gradient)] for name, slot in reply.slots.items()]
         return reply.loss, gradients, reply.tokens, reply.shortened
     if isinstance(reply, TuneReply):
-        rows = [[name, _packed(each.values)] for name, each in reply.rows.items()]
+        rows = [
+            [name, _packed(each.values), *([each.form] if each.form != "embeddings" else [])]
+            for name, each in reply.rows.items()
+        ]
         state = base64.b64encode(reply.state).decode("ascii")
         return rows, list(reply.ids.items()), reply.losses, state, reply.tokens, reply.shortened
     return (getattr(reply, item.name) for item in dataclasses.fields(reply))
@@ -227,7 +230,7 @@ def _load(text: str) -> Reply | None:
         elif name == "gradient":
             values[1] = {slot: SlotGradient(tuple(ids), _unpacked(rows)) for slot, ids, rows in values[1]}
         elif name == "tune":
-            values[0] = {slot: SoftRows(_unpacked(rows)) for slot, rows in values[0]}
+            values[0] = {slot: SoftRows(_unpacked(rows), *form) for slot, rows, *form in values[0]}
             values[1] = {slot: tuple(ids) for slot, ids in values[1]}
             values[2:4] = tuple(values[2]), base64.b64decode(values[3])
         return _REPLIES[name](*values)

@@ -96,7 +96,7 @@ def gradient_request(task: Task, prompt: Prompt, example: Example, *, among_answ
 
 def tune_request(task: Task, ask: Tune) -> TuneRequest:
     """The request to train the rows in a prompt's soft slots; free text is learnt with its end."""
-    texts: dict[Example, int] = {}
+    texts = {example: at for at, example in enumerate(dict.fromkeys(ask.shown))}
     batches = tuple(
         tuple(texts.setdefault(example, len(texts)) for example in batch) for batch in ask.batches
     )

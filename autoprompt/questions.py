@@ -22,6 +22,7 @@ from autoprompt.asks import (
     Slope,
     Tune,
     Tuned,
+    price,
 )
 from autoprompt.cache import question_key
 from autoprompt.errors import LabelWordError, MissingCapability, TemplateError
@@ -116,7 +117,8 @@ def count_tokens(model: Model, questions: Sequence[Question]) -> int:
             texts = [
                 LabelRequest(each.rendered, each.answers, ended=each.ended) for each in question.request.texts
             ]
-            asked = [texts[index] for batch in question.request.batches for index in batch]
+            batches = question.request.batches or (range(len(texts)),)
+            asked = [texts[index] for batch in batches for index in batch]
         elif question.judge is not None and question.calls:
             asked = [question.request]
         try:
@@ -239,7 +241,7 @@ def _tune_question(task: Task, fingerprint: str, ask: Tune) -> Question:
         repr(request.policies),
     ]
     key = hashlib.sha256(json.dumps([fingerprint, "tune", content]).encode()).hexdigest()
-    return Question(key, request, calls=GRADIENT_CALLS * sum(map(len, request.batches)))
+    return Question(key, request, calls=price(ask))
 
 
 def _content(each: GradientRequest) -> list[object]:

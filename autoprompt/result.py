@@ -157,8 +157,10 @@ class Result:
     @property
     def gap(self) -> float:
         """What the way back to words costs: the soft prompt's score less the best one of text, on test where it was
-        touched, else on select; NaN where there is no soft prompt.
+        touched, else on select; NaN where there is no soft prompt, or one of keys and values, from which no way leads back.
         """
+        if self.soft is not None and _has_prefix(self.soft):
+            return math.nan
         if self.soft_test is not None and self.test is not None:
             return self.soft_test.value - self.test.best.value
         return self.soft_select - self.best_select
@@ -228,9 +230,13 @@ class Result:
             )
         if self.soft is not None:
             test = f"test {_figures(self.soft_test)}, " if self.soft_test is not None else ""
+            back = (
+                "keys and values, which stand for no words"
+                if _has_prefix(self.soft)
+                else f"discretisation gap {100 * self.gap:+.1f} points to the candidate in words"
+            )
             lines += (
-                f"\nsoft      {test}select {100 * self.soft_select:.1f} with {_shapes(self.soft)}; discretisation gap "
-                f"{100 * self.gap:+.1f} points to the candidate in words"
+                f"\nsoft      {test}select {100 * self.soft_select:.1f} with {_shapes(self.soft)}; {back}"
             )
         if "report" in self.findings:
             lines += f"\n{self.findings['report']}"
@@ -302,8 +308,7 @@ class Result:
         return {
             "prompt": self.soft.text,
             "slots": {
-                name: {"text": self.soft.slots[name], "shape": list(rows.shape), "key": rows.key}
-                for name, rows in self.soft.soft.items()
+                name: {"text": self.soft.slots[name], **rows.told()} for name, rows in self.soft.soft.items()
             },
             "note": "rows are read in place of the slots' texts, which only say where they stand",
             "select": _number(self.soft_select),
@@ -343,6 +348,10 @@ class Result:
         ``.jinja``, ``.json``, ``.messages.json``). Returns the files written.
         """
         return write_prompt(path, self.document())
+
+
+def _has_prefix(prompt: Prompt) -> bool:
+    return any(rows.form == "prefix" for rows in prompt.soft.values())
 
 
 def _shapes(prompt: Prompt) -> str:

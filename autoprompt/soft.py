@@ -16,31 +16,51 @@ from autoprompt.errors import InputError, UnknownName, nearest
 
 Matrix = NDArray[np.float32]
 Method = Literal[
-    "prompt", "residual", "mlp", "lstm", "pez", "langevin", "temperature", "entropy", "top_k", "straight"
+    "prompt",
+    "residual",
+    "mlp",
+    "lstm",
+    "pez",
+    "langevin",
+    "temperature",
+    "entropy",
+    "top_k",
+    "straight",
+    "prefix",
 ]
-"""How rows are parametrised in training; the later six end in tokens (``DISCRETE``)."""
+"""How rows are parametrised in training; those in ``DISCRETE`` end in tokens, ``prefix`` in keys and values."""
 DISCRETE: tuple[Method, ...] = ("pez", "langevin", "temperature", "entropy", "top_k", "straight")
 Optimizer = Literal["adafactor", "adamw"]
 Schedule = Literal["constant", "linear", "cosine"]
+Form = Literal["embeddings", "prefix"]
+"""What a row is: what a model reads for a token, or the keys and values that each of its layers keeps of one."""
 
 
 class SoftRows:
     """What a model reads at L places of a prompt instead of the embeddings of tokens.
 
-    Frozen, and equal where the numbers are: a prompt that holds them is what it holds.
+    Frozen, and equal where form and numbers are: a prompt that holds them is what it holds.
 
     Attributes:
-        values: [L, D] in float32, read-only, as the model's embedding module gives them (its scale in them).
+        values: in float32, read-only. ``embeddings``: [L, D], as the model's embedding module gives them (its scale in
+            them). ``prefix`` (Li & Liang 2021, section 4): [L, layers * 2 * heads * width of a head], keys as they are
+            after the rotation, then values, layer after layer, which is how PEFT lays them out.
+        form: which of the two.
     """
 
-    __slots__ = ("__dict__", "values")
+    __slots__ = ("__dict__", "form", "values")
 
-    def __init__(self, values: Matrix | Sequence[Sequence[float]]) -> None:
+    def __init__(self, values: Matrix | Sequence[Sequence[float]], form: Form = "embeddings") -> None:
         """Copy ``values``.
 
         Raises:
             InputError: they are no [L, D] of finite numbers.
+            UnknownName: there is no such form.
         """
+        if form not in get_args(Form):
+            raise UnknownName(
+                f"soft rows: no form {form!r}{nearest(str(form), get_args(Form))}; it is one of {', '.join(get_args(Form))}"
+            )
         copied = np.array(values, np.float32, order="C")
         if copied.ndim != 2 or not copied.size:
             raise InputError(f"soft rows: expected [L, D] with L and D at least 1 (got {copied.shape})")
@@ -51,11 +71,12 @@ class SoftRows:
             )
         copied.setflags(write=False)
         self.values: Matrix = copied
+        self.form: Form = form
 
     @functools.cached_property
     def key(self) -> str:
-        """Hash of shape and content."""
-        shape = json.dumps(self.values.shape).encode()
+        """Hash of shape and content, and of a form that is not ``embeddings``."""
+        shape = json.dumps([*self.values.shape, *([self.form] if self.form != "embeddings" else [])]).encode()
         return hashlib.sha256(shape + self.values.astype("<f4").tobytes()).hexdigest()[:32]
 
     @property
@@ -63,6 +84,11 @@ class SoftRows:
         """(L, D)."""
         length, width = self.values.shape
         return length, width
+
+    def told(self) -> dict[str, Any]:
+        """What logs and results say of them, as plain data."""
+        form = {} if self.form == "embeddings" else {"form": self.form}
+        return {"shape": list(self.shape), "key": self.key, **form}
 
     def __len__(self) -> int:
         return len(self.values)
@@ -75,7 +101,8 @@ class SoftRows:
 
     def __repr__(self) -> str:
         length, width = self.shape
-        return f"SoftRows([{length}, {width}], {self.key[:8]})"
+        form = "" if self.form == "embeddings" else f"{self.form}, "
+        return f"SoftRows([{length}, {width}], {form}{self.key[:8]})"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,8 +116,10 @@ class Training:
             (P-tuning, Liu et al. 2021; added to the start, so that the first step is at it), ``pez`` (Wen et al. 2023,
             alg. 1), ``langevin`` (FluentPrompt, Shi et al. 2023), and weights on the simplex over tokens that become
             one token by ``temperature``, ``entropy`` or ``top_k``, or are one in the forward pass (``straight``).
+            ``prefix`` (Li & Liang 2021): keys and values in every layer, begun at those the model makes of the rows;
+            r is then the root mean square of a layer's keys, or of its values.
         optimizer: ``adafactor`` (Shazeer & Stern 2018, without parameter scaling) or ``adamw`` (no decay).
-        lr: in units of r a step, about.
+        lr: in units of r a step, about; of ``prefix`` a tenth of that.
         warmup: steps over which the rate rises.
         schedule: what becomes of it after that.
         clip: greatest norm of a prompt's gradient in units of 1/r; 0: none.

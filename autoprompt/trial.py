@@ -78,7 +78,7 @@ class Trial:
         if self.written:
             row["written"] = self.written
         if self.soft:
-            row["soft"] = {name: {"shape": rows.shape, "key": rows.key} for name, rows in self.soft.items()}
+            row["soft"] = {name: rows.told() for name, rows in self.soft.items()}
         return json.loads(json.dumps(row))  # type: ignore[no-any-return]
 
     @property

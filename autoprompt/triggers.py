@@ -24,7 +24,7 @@ _GLUED_AFTER = re.compile(r"[^\s\w]*\Z")  # what begins one, as an opening quota
 _STRETCH = re.compile(r"[^\s](?:[^\n]*[^\s])?(?<!\s)")
 
 
-def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
+def trigger_space(task: Task, n: int = 5, *, front: bool = False, **options: object) -> SearchSpace:
     """The manual prompt with ``n`` tokens to be found after the last field before the answer.
 
     They stand there since what is said last steers most, and since all that stands before them is read once a search.
@@ -32,6 +32,7 @@ def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
     Args:
         task: whose prompt.
         n: how many tokens.
+        front: whether they stand before the whole prompt instead, as keys and values must (``Soft(method="prefix")``).
         options: further settings of the slot, as in a space file: ``policy``, ``matching``, ``ban``, ``init``,
             ``shortest``, ``longest``.
 
@@ -41,7 +42,7 @@ def trigger_space(task: Task, n: int = 5, **options: object) -> SearchSpace:
     tokens = {"n": n, **options}
     content = {
         "title": f"the manual prompt of {task.name} with a trigger of {n} tokens",
-        "template": with_trigger(task.prompt),
+        "template": f"[[ {TRIGGER} ]] {task.prompt}" if front else with_trigger(task.prompt),
         "slots": {TRIGGER: {"tokens": tokens}},
     }
     return SearchSpace.from_dict(content)

@@ -14,7 +14,7 @@ from autoprompt.errors import DataError, InputError, MissingCapability, UnknownN
 from autoprompt.models import Model
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
-from autoprompt.softfiles.disk import parsed, read_json, refuse_hard, write_json
+from autoprompt.softfiles.disk import has_prefix, parsed, read_json, refuse_hard, write_json
 from autoprompt.study import write_atomically
 
 Form = Literal["auto", "PROMPT_TUNING", "PREFIX_TUNING", "TRAINABLE_TOKENS", "LORA"]
@@ -22,9 +22,10 @@ _FILES = ("adapter_config.json", "adapter_model.safetensors", "prompt.json", "RE
 
 
 def peft_rows(folder: str | Path) -> SoftRows:
-    """The rows of a PEFT adapter of prompt tuning or P-tuning.
+    """The rows of a PEFT adapter of prompt tuning, P-tuning or prefix tuning (then keys and values).
 
-    Of an adapter for encoder and decoder the encoder's rows are taken, the only ones PEFT reads.
+    Of an adapter for encoder and decoder the encoder's rows are taken, the only ones PEFT reads. What a projection makes of
+    a prefix is what PEFT saves of it.
 
     Raises:
         DataError: the folder holds no such adapter, or its rows only as a pickle, which is never read.
@@ -32,10 +33,11 @@ def peft_rows(folder: str | Path) -> SoftRows:
     folder = Path(folder)
     config = read_json(folder / "adapter_config.json", "give the folder that PEFT's save_pretrained wrote")
     kind = config.get("peft_type")
-    if kind not in ("PROMPT_TUNING", "P_TUNING"):
+    if kind not in ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"):
         hint = "load_soft reads the folder of save_soft" if (folder / "soft.json").is_file() else ""
         raise DataError(
-            f"{folder}: a PEFT adapter of type {kind!r} holds no rows of a prompt; read are PROMPT_TUNING and P_TUNING",
+            f"{folder}: a PEFT adapter of type {kind!r} holds no rows of a prompt; read are PROMPT_TUNING, P_TUNING and "
+            "PREFIX_TUNING",
             hint=hint,
         )
     path = folder / "adapter_model.safetensors"
@@ -55,7 +57,16 @@ def peft_rows(folder: str | Path) -> SoftRows:
         raise DataError(
             f"{path}: rows {list(values.shape)} do not fit num_virtual_tokens {count!r} and {parts} submodules"
         )
-    return SoftRows(values[:count].astype(np.float32))
+    if kind != "PREFIX_TUNING":
+        return SoftRows(values[:count].astype(np.float32))
+    layers, width = config.get("num_layers"), config.get("token_dim")
+    if parts != 1 or not isinstance(layers, int) or values.shape[1] != layers * 2 * (width or 0):
+        raise DataError(
+            f"{path}: keys and values {list(values.shape)} do not fit num_layers {layers!r} and token_dim {width!r} of a "
+            "model of one part",
+            hint="a prefix is read for causal models; let PEFT save_pretrained it anew",
+        )
+    return SoftRows(values.astype(np.float32), "prefix")
 
 
 def import_peft(
@@ -66,7 +77,7 @@ def import_peft(
     words: Mapping[str, tuple[str, ...]] | None = None,
     slot: str = "soft",
 ) -> Prompt:
-    """A PEFT prompt-tuning adapter as a prompt: its rows before a template.
+    """A PEFT adapter of prompt tuning, P-tuning or prefix tuning as a prompt: its rows before a template.
 
     PEFT reads the rows before the special tokens a text begins with, and we after them: where the tokenizer adds such
     tokens, the prompt is a start to train from and not the same function, which a warning says. Of an adapter that
@@ -89,7 +100,7 @@ def import_peft(
 
     rows, special = peft_rows(folder), _special_rows(Path(folder))
     inner = opened(model)
-    rows = SoftRows(rows.values[special:])
+    rows = SoftRows(rows.values[special:], rows.form)
     prompt, alike = peft_format.in_front(inner, template, words or {}, rows, slot)
     start = peft_format.special_start(inner)
     if start and not special:
@@ -123,10 +134,11 @@ def export_peft(
         model: the one they were trained with.
         form: ``PROMPT_TUNING`` where all rows stand before the data: all that stands before the data is baked in.
             ``PREFIX_TUNING`` the same as the keys and values a causal model keeps of it (larger, and nothing of it is
-            computed again). ``TRAINABLE_TOKENS`` where rows stand anywhere: each takes the place of a token that no
-            text is cut into. ``LORA`` the same as a change of the embedding alone (larger: N x V numbers), for models
-            whose output layer is the embedding table with a bias, which PEFT's trainable tokens leave out. ``auto``:
-            ``PROMPT_TUNING`` if it can be, else whichever of the last two gives the same scores.
+            computed again); the one form for rows that are keys and values. ``TRAINABLE_TOKENS`` where rows stand
+            anywhere: each takes the place of a token that no text is cut into. ``LORA`` the same as a change of the
+            embedding alone (larger: N x V numbers), for models whose output layer is the embedding table with a bias,
+            which PEFT's trainable tokens leave out. ``auto``: ``PROMPT_TUNING`` if it can be, else whichever of the last
+            two gives the same scores.
         samples: fields of examples with which the seam is tried, besides made-up ones; needed where fields are no text.
 
     Returns:
@@ -146,7 +158,9 @@ def export_peft(
         )
     inner, folder = opened(model), Path(folder)
     _refuse_foreign(folder)
-    if form in ("PROMPT_TUNING", "PREFIX_TUNING"):
+    if has_prefix(prompt):
+        form = "PREFIX_TUNING" if form == "auto" else form
+    if form in ("PROMPT_TUNING", "PREFIX_TUNING") or has_prefix(prompt):
         adapter = before_the_data(inner, prompt, samples, form=form)
     elif form != "auto":
         adapter = on_spare_tokens(inner, prompt, samples, form=form)

@@ -1,8 +1,9 @@
 """A soft prompt as a folder that keeps everything.
 
 ``soft.json`` is for people (template, anchors, label words, model, scores), ``rows-HASH.safetensors`` holds one float32
-tensor [L, D] a slot. A folder, so that what belongs together is moved together. The JSON names its tensors by their
-hash and is written last, so that at every moment the folder holds the old or the new prompt whole.
+tensor a slot: [L, D], or of keys and values [L, layers * 2 * heads * d]. A folder, so that what belongs together is moved
+together. The JSON names its tensors by their hash and is written last, so that at every moment the folder holds the old or
+the new prompt whole.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import safetensors.numpy
@@ -20,10 +21,13 @@ import safetensors.numpy
 from autoprompt.errors import DataError, InputError, MissingCapability
 from autoprompt.models import Model
 from autoprompt.prompt import Prompt
-from autoprompt.soft import SoftRows
+from autoprompt.soft import Form, SoftRows
 from autoprompt.softfiles.disk import Tensors, parsed, read_json, refuse_hard, write_json
 from autoprompt.study import write_atomically
 from autoprompt.template import HOLE, HOLE_END, HOLE_START
+
+if TYPE_CHECKING:
+    from autoprompt.models.hf.scoring import HuggingFaceModel
 
 FORMAT: Literal["autoprompt-soft/1"] = "autoprompt-soft/1"
 _MARK = re.compile(r"\[\[ (\w+) \]\]")
@@ -52,6 +56,7 @@ class _Rows(pydantic.BaseModel, extra="forbid", strict=True):
     file: str = pydantic.Field(pattern=r"^rows-[0-9a-f]{8}\.safetensors$")
     sha256: str
     shapes: dict[str, list[int]]
+    forms: dict[str, Form] = {}  # of the slots whose rows are no embeddings
 
 
 class _File(pydantic.BaseModel, extra="forbid", strict=True):
@@ -91,18 +96,15 @@ def save_soft(path: str | Path, prompt: Prompt, model: Model, about: Mapping[str
     folder = Path(path)
     base = _Base(**portrait(opened(model)))
     refuse_hard(prompt)
-    for name, rows in prompt.soft.items():
-        if rows.shape[1] != base.embedding.shape[1]:
-            raise InputError(
-                f"slot {name!r}: its rows are {rows.shape[1]} wide, but the embeddings of {base.name!r} "
-                f"{base.embedding.shape[1]}",
-                hint="save it with the model it was trained with",
-            )
+    _check_rows(prompt, opened(model), base)
     before = _replaced(folder)
     tensors = {name: rows.values for name, rows in prompt.soft.items()}
     raw = safetensors.numpy.save(tensors, metadata={"format": "np"})
     digest = hashlib.sha256(raw).hexdigest()
     shapes = {name: list(rows.shape) for name, rows in prompt.soft.items()}
+    forms: dict[str, Form] = {
+        name: rows.form for name, rows in prompt.soft.items() if rows.form != "embeddings"
+    }
     file = _File(
         format=FORMAT,
         library=__version__,
@@ -111,7 +113,7 @@ def save_soft(path: str | Path, prompt: Prompt, model: Model, about: Mapping[str
         slots=dict(prompt.slots),
         text=prompt.text,
         label_words={label: list(words) for label, words in prompt.words.items()},
-        rows=_Rows(file=f"rows-{digest[:8]}.safetensors", sha256=digest, shapes=shapes),
+        rows=_Rows(file=f"rows-{digest[:8]}.safetensors", sha256=digest, shapes=shapes, forms=forms),
         model=base,
         about=_as_json(about or {}),
     )
@@ -120,7 +122,7 @@ def save_soft(path: str | Path, prompt: Prompt, model: Model, about: Mapping[str
             f"{folder}: the soft prompt would not read back as it is", hint="make it with Prompt.softened"
         )
     write_atomically(folder / file.rows.file, raw)
-    write_json(folder / "soft.json", file.model_dump())
+    write_json(folder / "soft.json", file.model_dump(exclude=None if forms else {"rows": {"forms"}}))
     if before is not None and before.rows.file != file.rows.file:
         (folder / before.rows.file).unlink(missing_ok=True)
     return folder
@@ -171,6 +173,19 @@ def about_soft(path: str | Path) -> dict[str, Any]:
     return {**file.about, "model": file.model.model_dump(include={"name", "revision", "kind", "fingerprint"})}
 
 
+def _check_rows(prompt: Prompt, model: HuggingFaceModel, base: _Base) -> None:
+    """See that the model can read the rows."""
+    for name, rows in prompt.soft.items():
+        if rows.form == "prefix":
+            model._prefixes.tensor(rows)
+        elif rows.shape[1] != base.embedding.shape[1]:
+            raise InputError(
+                f"slot {name!r}: its rows are {rows.shape[1]} wide, but the embeddings of {base.name!r} "
+                f"{base.embedding.shape[1]}",
+                hint="save it with the model it was trained with",
+            )
+
+
 def _readable(prompt: Prompt) -> str:
     """The frame with ``[[ name ]]`` where token slots stand."""
     for name in _MARK.findall(prompt.frame):
@@ -188,7 +203,9 @@ def _prompt_of(file: _File, tensors: Tensors) -> Prompt:
     )
     words = {label: tuple(some) for label, some in file.label_words.items()}
     prompt = Prompt.of_frame(frame, file.slots, words, {})
-    return prompt.softened({name: SoftRows(values) for name, values in tensors.items()})
+    return prompt.softened(
+        {name: SoftRows(values, file.rows.forms.get(name, "embeddings")) for name, values in tensors.items()}
+    )
 
 
 def _file(folder: Path) -> _File:

@@ -73,6 +73,11 @@ class Project(Soft):
                 raise InputError(f"project: {name} must be at least 1 (got {getattr(self, name)!r})")
         if not 0 < self.share < 1:
             raise InputError(f"project: share must lie between 0 and 1 (got {self.share!r})")
+        if self.method == "prefix":
+            raise InputError(
+                "project: keys and values stand for no words: no layer's can be looked up in a table of tokens",
+                hint='use strategy soft with method="prefix", or project rows of another method',
+            )
         if self._training(0, 1).discrete:
             raise InputError(
                 f"project: method {self.method!r} ends in tokens of itself, so there are no rows to project",

@@ -24,6 +24,8 @@ from autoprompt.task import Example
 
 STEPS, MOST = 300, 1000
 """Steps where the budget is not in calls; steps at most, however much it pays for."""
+SHOWN = 2
+"""Examples in which the place of keys and values is looked at."""
 INITS = ("text", "vocabulary", "labels", "random")
 RESTS = ("vocabulary", "cut", "error")
 
@@ -71,7 +73,8 @@ class Soft(Played):
             rows at the end, ``error`` refuses.
         method: how rows are parametrised; see ``Training``, as for the settings after it.
         optimizer: ``adafactor`` or ``adamw``.
-        lr: the learning rate, in root mean squares of the embeddings.
+        lr: the learning rate, in root mean squares of the embeddings; of ``prefix`` in tenths of those of a layer's keys,
+            and of its values.
         warmup: steps over which it rises.
         schedule: what becomes of it afterwards.
         clip: greatest norm of a gradient.
@@ -155,12 +158,36 @@ class Soft(Played):
         super().tell(asks, answers)
 
     def _search(self) -> Play:
-        seeds = yield from self.trained(self._starts())
+        starts = self._starts()
+        if self.method == "prefix":
+            starts = yield from self._as_prefixes(starts)
+        seeds = yield from self.trained(starts)
         measured = [each.best for each in seeds if each.best is not None]
         if measured:
             best = max(measured, key=lambda pair: pair[0])[1]
-            if best.soft:
+            if best.soft and self.method != "prefix":  # from keys and values no way leads back to words
                 yield from self._put_into_words(best)
+
+    def _as_prefixes(
+        self, starts: Sequence[Prompt]
+    ) -> Generator[Sequence[Ask], Sequence[Answer], list[Prompt]]:
+        """The starts with the keys and values that the model makes of their rows, before anything else is spent.
+
+        Raises:
+            InputError: they cannot stand where the slots stand.
+        """
+        training = self._training(0, 1)
+        asks = [
+            Tune(start, (), training, shown=self._pool[:SHOWN], note="keys and values") for start in starts
+        ]
+        found = []
+        for start, answer in zip(starts, (yield asks), strict=True):
+            assert isinstance(answer, Tuned)
+            if answer.problem:
+                problem, _, hint = answer.problem.partition("\n  hint: ")
+                raise InputError(f"soft: method prefix: {problem}", hint=hint)
+            found.append(start.softened(answer.rows))
+        return found
 
     def trained(self, starts: Sequence[Prompt]) -> Generator[Sequence[Ask], Sequence[Answer], list[Seed]]:
         """Train from each of some prompts side by side; the trainings at their end."""
@@ -243,7 +270,11 @@ class Soft(Played):
         calls, select = self._affordable(), len(self._setting.select)
         if calls is None:
             return STEPS
-        left = calls // self.seeds - select - -(-2 * select // self.seeds)  # before the first step; in words
+        left = calls // self.seeds - select  # before the first step
+        if self.method == "prefix":
+            left -= GRADIENT_CALLS * min(SHOWN, len(self._pool))
+        else:
+            left -= -(-2 * select // self.seeds)  # in words
         step = GRADIENT_CALLS * min(self.batch, len(self._pool))
         steps = min(MOST, left // step)
         while steps > 1 and steps * step + -(-steps // self.every) * select > left:

@@ -57,18 +57,23 @@ def before_the_data(
         TemplateError: rows stand after the data, or there is no seam between the two.
         MissingCapability: PEFT would read the rest otherwise than the model.
     """
+    has_prefix = any(rows.form == "prefix" for rows in prompt.soft.values())
     if form == "PREFIX_TUNING" and model.kind != "causal":
         raise MissingCapability(
             f"model {model.name!r}: PEFT puts keys and values before what a decoder writes, but the prompt of a "
             f"{model.kind} model is what an encoder reads",
-            hint='export with form="PROMPT_TUNING"',
+            hint="save_soft keeps them for this library"
+            if has_prefix
+            else 'export with form="PROMPT_TUNING"',
         )
+    if has_prefix and form != "PREFIX_TUNING":
+        raise _only_as_prefix(form)
     baked = bake(model, prompt, samples)
     values, own = baked.rows, model._model.config.get_text_config()
     length, width = values.shape
     heads, layers, extra = own.num_attention_heads, own.num_hidden_layers, {}
     if form == "PREFIX_TUNING":
-        kept = keys_and_values(model, baked.rows)
+        kept = keys_and_values(model, baked)
         _, layers, _, heads, of_head = kept.shape
         values, width = kept.reshape(length, -1), heads * of_head
         extra = {"encoder_hidden_size": width, "prefix_projection": False}
@@ -108,6 +113,8 @@ def on_spare_tokens(
         InputError: the form changes other tokens' logits, or there are too few such tokens.
         TemplateError: the rows cannot be put in place from outside.
     """
+    if any(rows.form == "prefix" for rows in prompt.soft.values()):
+        raise _only_as_prefix(form)
     biased = has_biased_tied_head(model)
     if form == "auto":
         form = "LORA" if biased else "TRAINABLE_TOKENS"
@@ -139,6 +146,13 @@ def on_spare_tokens(
         "closing_ids": list(spared.closing),
     }
     return Adapter(config, tensors, reading, _spared_readme(model, prompt, spared, form))
+
+
+def _only_as_prefix(form: str) -> InputError:
+    return InputError(
+        f"prompt: holds keys and values, which no adapter of form {form} does",
+        hint='export with form="PREFIX_TUNING", or save_soft',
+    )
 
 
 def _change(spared: Spared) -> NDArray[np.float32]:

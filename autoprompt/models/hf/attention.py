@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from autoprompt.models.hf.contexts import routed
 from autoprompt.models.hf.layout import Block, Family, Layout
+from autoprompt.models.hf.prefix_attention import KeysValues, put
 
 NAME = "autoprompt_tree"
-KeysValues = tuple[torch.Tensor, torch.Tensor]
-"""Keys and values [1, K, n, d] of n tokens in one layer."""
 # arguments that change nothing here: dropout is off, positions are in queries and keys already
 _KNOWN = {
     "dropout", "position_ids", "use_cache", "output_attentions", "is_causal", "cache_position", "layer_idx",
@@ -103,6 +103,7 @@ class Run:
             key, value = self._captured
         else:
             self.modules.append(module)
+            key, value = put(key, value)
             for node, first, end in self.layout.kept:
                 self._kept[self._layer, node] = key[:, :, first:end].clone(), value[:, :, first:end].clone()
             if self.capturing:
@@ -288,15 +289,6 @@ def _attention(
 AttentionInterface.register(NAME, _attention)
 
 
-@contextlib.contextmanager
-def tree_attention(model: Any) -> Iterator[None]:
+def tree_attention(model: Any) -> contextlib.AbstractContextManager[None]:
     """Route the model's attention through the tree inside the block; the user's model is left as it was."""
-    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
-    before = [(config, config._attn_implementation) for config in configs.values()]
-    for config, _ in before:
-        config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        for config, name in before:
-            config._attn_implementation = name
+    return routed(model, NAME)

@@ -77,12 +77,14 @@ def carrier_of(
 
 
 class Plain:
-    """The rows themselves."""
+    """The rows themselves, [L, D] in units of one number or of [D]."""
 
-    def __init__(self, training: Training, start: torch.Tensor, unit: float) -> None:
+    def __init__(
+        self, training: Training, start: torch.Tensor, unit: float | torch.Tensor, *, pace: float = 1.0
+    ) -> None:
         self._training, self._start, self._unit = training, start, unit
         self.parameters = {"rows": (start / unit).requires_grad_()}
-        self.pace: dict[str, float] = {}
+        self.pace: dict[str, float] = {"rows": pace}
 
     def rows(self, progress: float) -> torch.Tensor:
         """The parameter."""

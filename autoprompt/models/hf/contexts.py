@@ -48,6 +48,22 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def routed(model: Any, name: str) -> Iterator[None]:
+    """Route the model's attention through the function of that name inside the block; the user's model is left as it
+    was.
+    """
+    configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+    before = [(config, config._attn_implementation) for config in configs.values()]
+    for config, _ in before:
+        config._attn_implementation = name
+    try:
+        yield
+    finally:
+        for config, earlier in before:
+            config._attn_implementation = earlier
+
+
+@contextlib.contextmanager
 def fused(model: Any) -> Iterator[None]:
     """Inside the block, run the tanh form of GELU, which transformers spells out in eight steps over the widest
     tensors of the model, as torch's one step; the user's model is left as it was.

@@ -48,7 +48,11 @@ class Encoded:
 
     def with_rows(self, at: Sequence[int], first: int) -> Encoded:
         """The same with the ids ``first``, ``first + 1``, ... at some places (see ``InputTable.spliced``)."""
-        change = {place: first + number for number, place in enumerate(at)}
+        return self.with_ids(at, range(first, first + len(at)))
+
+    def with_ids(self, at: Sequence[int], ids: Sequence[int]) -> Encoded:
+        """The same with these ids at some places."""
+        change = dict(zip(at, ids, strict=True))
 
         def changed(ids: Ids) -> Ids:
             return tuple(change.get(place, token) for place, token in enumerate(ids))

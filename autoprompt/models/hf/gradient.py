@@ -22,7 +22,7 @@ from autoprompt.models import Floats, GradientReply, GradientRequest, Kind, Labe
 from autoprompt.models.hf.contexts import evaluating, fused
 from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.head import Head
-from autoprompt.models.hf.input_table import InputTable
+from autoprompt.models.hf.input_table import InputTable, Table
 from autoprompt.models.hf.side_by_side import Padded, decoder_logits, encoder_states, padded
 from autoprompt.models.hf.slots import Batch, SlotFinder, Slotted, batch_of, check_standing, shared_ids
 from autoprompt.models.hf.tokens import Ids, Tokens, fit
@@ -44,13 +44,13 @@ class PaddedRun:
 
     Args:
         model: the transformers model.
-        table: its input embeddings.
+        table: of the rows that stand in the batches.
         kind: how it reads.
         pad: the id to fill rows up with.
         head: its output layer.
     """
 
-    def __init__(self, model: Any, table: InputTable, *, kind: Kind, pad: int, head: Head) -> None:
+    def __init__(self, model: Any, table: Table, *, kind: Kind, pad: int, head: Head) -> None:
         self._model = model
         self._table = table
         self._pad = pad
@@ -92,7 +92,7 @@ class Gradients:
         max_length: tokens that fit, None where unbounded; fields are shortened to it.
         table: the model's input embeddings.
         head: its output layer.
-        new_run: makes what runs batches.
+        run_with: makes what runs batches with rows of a table.
         from_slots: whether that runs what stands before the slots forwards only, and remembers it.
     """
 
@@ -107,21 +107,25 @@ class Gradients:
         max_length: int | None,
         table: InputTable,
         head: Head,
-        new_run: Callable[[], Run],
+        run_with: Callable[[Table], Run],
         from_slots: bool = False,
     ) -> None:
         self._model = model
         self._tokens = tokens
         self._name = name
-        self._kind = kind
+        self.kind = kind
         self._encode = encode
         self._max_length = max_length
         self._table = table
-        self._head = head
-        self.new_run = new_run
+        self.head = head
+        self.run_with = run_with
         self.from_slots = from_slots
         self._runs: OrderedDict[tuple[Ids, ...], Run] = OrderedDict()
         self._finder = SlotFinder(tokens, kind, name=name)
+
+    def new_run(self) -> Run:
+        """What runs batches with embeddings in them."""
+        return self.run_with(self._table)
 
     def reply(self, requests: Sequence[GradientRequest], batch_tokens: int) -> GradientReply:
         """Gradient of the mean loss over the requests, by the embeddings of the slots' tokens.
@@ -147,7 +151,7 @@ class Gradients:
                 shifts = torch.zeros_like(total, requires_grad=True)
                 batch = batch_of(part, len(weight))
                 read = self._run_of(part)(batch, standing + self._table.scale * shifts)
-                loss = losses(part, batch, self._head, read).sum()
+                loss = losses(part, batch, self.head, read).sum()
                 total += torch.autograd.grad(loss, shifts)[0]
                 summed.append(loss.detach())
         mean = math.fsum(torch.stack(summed).tolist()) / len(slotted)
@@ -222,7 +226,7 @@ class Gradients:
         ids = shared_ids(found)
         slotted = []
         for request, text, (_, each) in zip(requests, found, fitted, strict=True):
-            check_standing(text, each, self._kind)
+            check_standing(text, each, self.kind)
             at = tuple(place for name in ids for place in text.slots[name].at)
             right = tuple(dict.fromkeys(request.right))
             slotted.append(Slotted(each, at, right, request.among_answers, ended=request.ended))

@@ -10,13 +10,35 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from autoprompt.errors import MissingCapability
 from autoprompt.models import Kind
 from autoprompt.soft import SoftRows
+
+
+class Table(Protocol):
+    """What knows rows of one form, and lets them stand in texts."""
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """[V, D], the input embeddings; ids from V on are of rows."""
+        ...
+
+    @property
+    def unit(self) -> float | torch.Tensor:
+        """What a row's numbers are measured in."""
+        ...
+
+    def tensor(self, rows: SoftRows) -> torch.Tensor:
+        """[L, .] in float32 on the model's device."""
+        ...
+
+    def spliced(self, rows: torch.Tensor) -> contextlib.AbstractContextManager[None]:
+        """Inside the block, the id ``V + m`` is read as row ``m``."""
+        ...
 
 
 class InputTable:
@@ -63,8 +85,14 @@ class InputTable:
         """[L, D] in float32 on the model's device.
 
         Raises:
-            MissingCapability: the rows are of another width than the table.
+            MissingCapability: the rows are of another width than the table, or keys and values.
         """
+        if rows.form != "embeddings":
+            raise MissingCapability(
+                f"soft rows {list(rows.shape)}: keys and values stand in for tokens in every layer, not in the input "
+                f"embeddings of model {self._name!r}",
+                hint='train them with method="prefix"; gradients by tokens need a prompt of tokens or of method="prompt"',
+            )
         length, width = rows.shape
         if width != self.weight.shape[1]:
             raise MissingCapability(

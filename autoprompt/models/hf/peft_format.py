@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from autoprompt.errors import InputError, MissingCapability, TemplateError
 from autoprompt.models.hf.contexts import evaluating
+from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.scoring import HuggingFaceModel
 from autoprompt.models.hf.tokens import Ids
 from autoprompt.policy import TokenPolicy
@@ -51,6 +52,7 @@ class Baked:
         closing: ids of the special tokens after it.
         special: how many of the rows are of special tokens at the front.
         text: what the rows stand for, anchors in place of soft rows.
+        encoded: the same as ids, with the soft rows and their places.
     """
 
     rows: Matrix
@@ -59,6 +61,7 @@ class Baked:
     closing: Ids
     special: int
     text: str
+    encoded: Encoded
 
 
 @dataclass(frozen=True)
@@ -114,18 +117,29 @@ def bake(model: HuggingFaceModel, prompt: Prompt, samples: Sequence[Fields]) -> 
     rest = escape(static[cut:limit]) + static[limit:] + prompt.text[code.start() :] if cut else prompt.text
     rest = _checked(model, until_answer(model, rest), reads, cut)
     rows = model._table.embedded(prefix).cpu().numpy().copy()
-    for name, at in reads[0].at.items():
-        rows[list(at)] = prompt.soft[name].values
-    return Baked(rows, rest, drop, reads[0].closing, len(reads[0].opening), reads[0].text[: cut or first])
+    places = reads[0].at
+    for name, at in places.items():
+        if prompt.soft[name].form == "embeddings":
+            rows[list(at)] = prompt.soft[name].values
+    soft = tuple(prompt.soft[name] for name in places)
+    encoded = Encoded((prefix,), (), len(prefix), soft=soft, soft_at=tuple(itertools.chain(*places.values())))
+    special = len(reads[0].opening)
+    return Baked(rows, rest, drop, reads[0].closing, special, reads[0].text[: cut or first], encoded)
 
 
-def keys_and_values(model: HuggingFaceModel, rows: Matrix) -> NDArray[np.float32]:
-    """[P, layers, 2, heads, width of a head]: what a causal model keeps of the rows [P, D] it has read, exactly: all that
+def keys_and_values(model: HuggingFaceModel, baked: Baked) -> NDArray[np.float32]:
+    """[P, layers, 2, heads, width of a head]: what a causal model keeps of the rows it has read, exactly: all that
     follows sees no more of them.
 
     Raises:
         MissingCapability: the layers keep different things, so that there is no one tensor of them.
     """
+    if any(rows.form == "prefix" for rows in baked.encoded.soft):
+        with model._spliced([baked.encoded]) as (placed,):
+            read = model._prefixes.read(placed.rows[0])
+        layers, heads, width = model._prefixes.shape
+        return read.cpu().view(len(read), layers, 2, heads, width).numpy()
+    rows = baked.rows
     with torch.no_grad(), evaluating(model._model):
         given = torch.from_numpy(rows)[None].to(model._device, model._dtype)
         cache = model._model(inputs_embeds=given, use_cache=True, return_dict=True).past_key_values
@@ -157,7 +171,7 @@ def in_front(
     """A prompt with the rows before everything but special tokens, and whether the template is then cut into the
     tokens it has on its own.
     """
-    model._table.tensor(rows)  # refuses rows of another width
+    (model._prefixes if rows.form == "prefix" else model._table).tensor(rows)  # refuses rows of another width
     fallback: Prompt | None = None
     for anchor, glue in itertools.product(_anchors(model, len(rows)), ("", " ", "\n")):
         frame = f"{HOLE_START}{slot}{HOLE_END}{glue}{template}"

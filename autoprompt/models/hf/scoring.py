@@ -41,8 +41,9 @@ from autoprompt.models.hf.answer_place import AnswerPlace
 from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.fluency import Fluency, SlotRows
 from autoprompt.models.hf.gradient import Gradients, PaddedRun, Run
-from autoprompt.models.hf.input_table import InputTable
+from autoprompt.models.hf.input_table import InputTable, Table
 from autoprompt.models.hf.limits import longest_text, usable_pad
+from autoprompt.models.hf.prefixes import Prefixes
 from autoprompt.models.hf.ranking import failure, ranked
 from autoprompt.models.hf.reader import Line, Reader, Spot
 from autoprompt.models.hf.settings import Settings
@@ -187,12 +188,10 @@ class HuggingFaceModel(abc.ABC):
 
     @functools.cached_property
     def _tuner(self) -> Tuner:
-        gradients = self._gradients
-
         def allowed(policy: TokenPolicy) -> torch.Tensor:
             return torch.from_numpy(np.flatnonzero(self.vocabulary.allowed(policy)))
 
-        return Tuner(self._model, self._table, self._reader.head, gradients, allowed)
+        return Tuner(self._model, self._table, lambda: self._prefixes, self._gradients, allowed)
 
     @functools.cached_property
     def _fluency(self) -> Fluency:
@@ -232,14 +231,25 @@ class HuggingFaceModel(abc.ABC):
         return InputTable(self._model, self.kind, name=self.name)
 
     @functools.cached_property
+    def _prefixes(self) -> Prefixes:
+        reader = self._learnt()
+        return Prefixes(self._model, self._tokens, self._table, reader, self.kind, self.name, self.max_length)
+
+    def _learnt(self) -> Reader:
+        (probe,) = self._encode([LabelRequest(Rendered((Piece("a"),)), ("a",))])
+        self._reader.learn((probe.source, probe.rows[0]))
+        return self._reader
+
+    @functools.cached_property
     def _gradients(self) -> Gradients:
         """Made at the first use, when it is seen how the architecture can be run."""
-        model, reader = self._model, self._reader
-        (probe,) = self._encode([LabelRequest(Rendered((Piece("a"),)), ("a",))])
-        reader.learn((probe.source, probe.rows[0]))
-        table = self._table
+        model, reader = self._model, self._learnt()
         as_tree = self.kind == "causal" and bool(reader.tree.able) and reader.use_tree
-        padded_run: Run = PaddedRun(model, table, kind=self.kind, pad=self._pad, head=reader.head)
+
+        def run_with(table: Table) -> Run:
+            padded_run = PaddedRun(model, table, kind=self.kind, pad=self._pad, head=reader.head)
+            return TreeRun(model, reader.tree, table) if as_tree else padded_run
+
         return Gradients(
             model,
             self._tokens,
@@ -247,9 +257,9 @@ class HuggingFaceModel(abc.ABC):
             name=self.name,
             encode=self._encode,
             max_length=self.max_length,
-            table=table,
+            table=self._table,
             head=reader.head,
-            new_run=(lambda: TreeRun(model, reader.tree, table)) if as_tree else lambda: padded_run,
+            run_with=run_with,
             from_slots=as_tree,
         )
 
@@ -305,7 +315,7 @@ class HuggingFaceModel(abc.ABC):
         return rendered, dataclasses.replace(encoded, shortened=cut)
 
     def _spliced(self, encoded: Sequence[Encoded]) -> contextlib.AbstractContextManager[list[Encoded]]:
-        return spliced(lambda: self._table, encoded)
+        return spliced(lambda: self._table, lambda: self._prefixes, encoded)
 
     def _packed(self, encoded: Sequence[Encoded]) -> list[list[int]]:
         """Indices in batches; depends on the requests and the settings only."""

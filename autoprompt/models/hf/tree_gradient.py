@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
-from autoprompt.models.hf.attention import KeysValues, Run, tree_attention
-from autoprompt.models.hf.input_table import InputTable
+from autoprompt.models.hf.attention import Run, tree_attention
+from autoprompt.models.hf.input_table import Table
 from autoprompt.models.hf.layout import Layouts
+from autoprompt.models.hf.prefix_attention import KeysValues
 from autoprompt.models.hf.slots import Batch
 from autoprompt.models.hf.tokens import Ids
 from autoprompt.models.hf.tree import TreeRunner
@@ -26,10 +27,10 @@ class TreeRun:
     Args:
         model: the transformers model, causal, of a family that can be run so.
         runner: what runs it.
-        table: its input embeddings.
+        table: of the rows that stand in the batches.
     """
 
-    def __init__(self, model: torch.nn.Module, runner: TreeRunner, table: InputTable) -> None:
+    def __init__(self, model: torch.nn.Module, runner: TreeRunner, table: Table) -> None:
         self._model = model
         self._runner = runner
         self._table = table

@@ -58,6 +58,16 @@ class Starts:
 
     def _rows(self) -> dict[str, SoftRows]:
         """Rows that are given, by slot."""
+        given = self._given()
+        for name, rows in given.items():
+            if rows.form == "prefix" and self.soft.method != "prefix":
+                raise InputError(
+                    f"soft: the start of slot {name!r} is keys and values, which method {self.soft.method!r} does not train",
+                    hint='go on with Soft(method="prefix"), or begin at a text or at rows of embeddings',
+                )
+        return given
+
+    def _given(self) -> dict[str, SoftRows]:
         start, names = self.soft.start, list(self.board.specs)
         if isinstance(start, Prompt):
             return {name: rows for name, rows in start.soft.items() if name in names}
