@@ -66,7 +66,7 @@ def load_space(
     if space is not None:
         return SearchSpace.load(space)
     if strategy is not None and strategy.moves_tokens:
-        return trigger_space(task)
+        return trigger_space(task, front=strategy.in_front)
     if strategy is not None and strategy.edits_only:
         return edit_space(task)
     return SearchSpace.load(task.space) if task.space is not None else SearchSpace.from_prompt(task)

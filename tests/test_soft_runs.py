@@ -349,6 +349,7 @@ def test_tokens_of_free_text_are_counted_as_they_are_read() -> None:
     [
         (Soft(batch=4, seeds=2, every=3), 10 + 2 * (20 + 3 * 4)),
         (Soft(batch=4, seeds=2, every=3, steps=50), 10 + 2 * (20 + 3 * 3 * 4)),
+        (Soft(batch=4, seeds=2, every=3, method="prefix"), 10 + 2 * (20 + 3 * (2 + 4))),
         (Project(batch=4, seeds=2, share=0.5), 10 + 10 + 2 * 2 * (20 + 3 * 4)),
     ],
 )

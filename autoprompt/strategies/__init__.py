@@ -82,6 +82,11 @@ class Strategy(abc.ABC):
         """Names of the models that it lets write texts; empty: the one that is prompted. Most strategies let none."""
         return ()
 
+    @property
+    def in_front(self) -> bool:
+        """Whether the token slots it moves must stand before the data, as the trigger then does that it gets by default."""
+        return False
+
     def floor(self, train: int, select: int) -> int:
         """Fewest calls, those for the manual prompt left out, with which it can do what it is for; most need one prompt.
 

@@ -132,11 +132,17 @@ class Soft(Played):
             start = {name: rows.key for name, rows in start.items()}
         return {**super().describe(), "start": start}
 
+    @property
+    def in_front(self) -> bool:
+        """Keys and values are of a text at one place."""
+        return self.method == "prefix"
+
     def floor(self, train: int, select: int) -> int:
         """Every training measured at its start and after its first steps, and these."""
         steps = 1 if self.steps is None else min(self.every, self.steps)
         batch = min(self.batch, train or select)
-        return self.seeds * (2 * select + steps * GRADIENT_CALLS * batch)
+        read = min(SHOWN, train or select) if self.method == "prefix" else 0
+        return self.seeds * (2 * select + GRADIENT_CALLS * (read + steps * batch))
 
     @property
     def findings(self) -> Mapping[str, Any]:
