@@ -29,7 +29,6 @@ from autoprompt.inputs import (
     fit_words,
     header,
     load_space,
-    load_strategy,
     load_task,
     model_kind,
     split_of,
@@ -43,6 +42,7 @@ from autoprompt.result import FINISHED, Comparison, Evaluation, Result, estimate
 from autoprompt.softfiles import keep_soft
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Setting, Strategy
+from autoprompt.strategy_text import load_strategy
 from autoprompt.study import Status, Study, Trial
 from autoprompt.task import Task
 
@@ -83,7 +83,7 @@ def optimize(
             function ``str -> str``, or an object with the methods of ``autoprompt.models``.
         budget: calls (one prompt on one example), ``"10 min"``, ``"2M tokens"``, or a ``Budget``.
         space: a name, a YAML file or a ``SearchSpace``; the task's own by default.
-        strategy: a name or a ``Strategy``.
+        strategy: a name, with settings where some are to differ (``"gp?block=4"``), or a ``Strategy``.
         seed: the same inputs and seed give the same run.
         run_dir: folder that keeps the run; the same call on the same folder resumes it.
         workers: processes a round is spread over (the model given by name).

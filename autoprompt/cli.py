@@ -88,7 +88,10 @@ def optimize(
     model: ModelName,
     budget: BudgetText,
     space: SpaceName = None,
-    strategy: Annotated[str, typer.Option(help="A strategy's name (autoprompt list strategies).")] = "auto",
+    strategy: Annotated[
+        str,
+        typer.Option(help='A strategy (autoprompt list strategies), with settings: "gp?block=4&batch=6".'),
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="The same call and seed give the same run.")] = 0,
     run_dir: Annotated[
         Path | None,

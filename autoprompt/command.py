@@ -16,9 +16,10 @@ from autoprompt import __version__
 from autoprompt.budget import Budget
 from autoprompt.errors import DataError, InputError, UnknownName, nearest
 from autoprompt.exporters import ENDINGS, read_prompt
-from autoprompt.inputs import check_call, load_space, load_strategy, load_task
+from autoprompt.inputs import check_call, load_space, load_task
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
+from autoprompt.strategy_text import load_strategy
 from autoprompt.study import write_atomically
 from autoprompt.task import Task
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from autoprompt.budget import Budget
-from autoprompt.catalog import strategies, strategy_class
 from autoprompt.errors import (
     BudgetError,
     DataError,
@@ -80,27 +79,6 @@ def split_of(task: Task, name: str) -> tuple[Example, ...]:
     if not splits[name]:
         raise DataError(f"task {task.name!r}: its {name} split is empty")
     return splits[name]
-
-
-def load_strategy(strategy: Strategy | str) -> Strategy:
-    """A strategy by name with its default settings, or as it is."""
-    if isinstance(strategy, Strategy):
-        return strategy
-    if not isinstance(strategy, str):
-        raise InputError(
-            f"strategy: expected a name or a Strategy (got {strategy!r:.80}); "
-            f"names: {', '.join(strategies())}"
-        )
-    found = strategy_class(strategy)
-    try:
-        made = found()
-    except TypeError as error:  # a field without a default
-        raise InputError(
-            f"strategy {strategy!r} has settings without a default ({error})",
-            hint=f"give an object: from autoprompt.strategies.{strategy} import {found.__name__}",
-        ) from None
-    assert isinstance(made, Strategy)
-    return made
 
 
 def model_kind(spec: object) -> Kind | None:

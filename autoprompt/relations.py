@@ -27,7 +27,6 @@ from autoprompt.cache import Cache
 from autoprompt.errors import DataError, InputError, LabelWordError, TemplateError, UnknownName, nearest
 from autoprompt.harness import Harness
 from autoprompt.importers import import_template
-from autoprompt.inputs import load_strategy
 from autoprompt.models import Model, ScoringModel
 from autoprompt.models.load import load_model
 from autoprompt.result import Result
@@ -35,6 +34,7 @@ from autoprompt.rows import check_roles, read_table
 from autoprompt.space import SearchSpace
 from autoprompt.splits import ROLES
 from autoprompt.strategies import Strategy
+from autoprompt.strategy_text import load_strategy
 from autoprompt.study import ANSWERS
 from autoprompt.task import Task
 

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"space"},
     {"triggers", "trial"},
     {"models", "strategies", "study"},
-    {"cache", "workers"},
+    {"cache", "workers", "strategy_text"},
     {"grading"},
     {"questions"},
     {"harness"},

@@ -24,9 +24,9 @@ import numpy as np
 
 from autoprompt.asks import Score, Scored
 from autoprompt.catalog import strategy_class
-from autoprompt.inputs import load_strategy
 from autoprompt.strategies import Strategy
 from autoprompt.strategies.racing import Racing
+from autoprompt.strategy_text import load_strategy
 from autoprompt.study import write_atomically
 from autoprompt.testing import Planted, planted
 from autoprompt.testing import run as play
