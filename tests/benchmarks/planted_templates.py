@@ -2,14 +2,14 @@
 
 ``python -m tests.benchmarks templates --strategies random_search tpe racing+tpe --seeds 20`` runs every cell (a task, a
 strategy, a budget, a seed) that has no file in the folder yet, prints the table and draws the curves. ``--report`` does the
-last two with the cells that are there. A strategy is a name, with settings (``tpe:batch=2,startup=8``) or inside a race
+last two with the cells that are there. A strategy is a name, with settings (``tpe?batch=2&startup=8``) or inside a race
 (``racing+random_search``). Every budget is a search of its own, since strategies may plan by the calls they have.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 
 from autoprompt.asks import Score, Scored
-from autoprompt.catalog import strategy_class
 from autoprompt.strategies import Strategy
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategy_text import load_strategy
@@ -97,24 +96,13 @@ class Cell:
 
 
 def strategy_of(text: str) -> Strategy:
-    """``tpe``, ``tpe:batch=2,startup=8``, ``racing+tpe:batch=2``, ``racing:alpha=0.2+tpe``."""
+    """``tpe``, ``tpe?batch=2&startup=8``, and inside a race ``racing+tpe?batch=2``, ``racing?alpha=0.2+tpe``."""
     outer, plus, inner = text.partition("+")
-    name, _, fields = outer.partition(":")
-    pairs = [field.partition("=") for field in fields.split(",") if field]
-    settings = {field: _literal(value) for field, _, value in pairs}
-    if plus:
-        settings["inner"] = strategy_of(inner)
-    found = strategy_class(name)(**settings) if settings else load_strategy(name)
-    assert isinstance(found, Strategy)
-    assert not plus or isinstance(found, Racing), f"{text}: only a race holds another strategy"
-    return found
-
-
-def _literal(text: str) -> object:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    found = load_strategy(outer)
+    if not plus:
+        return found
+    assert isinstance(found, Racing), f"{text}: only a race holds another strategy"
+    return dataclasses.replace(found, inner=strategy_of(inner))
 
 
 @functools.lru_cache(maxsize=2)
@@ -291,7 +279,7 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "--strategies", nargs="+", default=list(STRATEGIES), help="tpe, tpe:batch=2, racing+tpe"
+        "--strategies", nargs="+", default=list(STRATEGIES), help="tpe, tpe?batch=2, racing+tpe"
     )
     parser.add_argument("--seeds", type=int, default=20, help="how many, from 0")
     parser.add_argument("--first", type=int, default=0, help="the first seed")

@@ -30,7 +30,7 @@ from tests.benchmarks.matrices import SOURCES, Matrix, matrices
 from tests.benchmarks.measure import table
 from tests.benchmarks.planted_templates import strategy_of
 
-RACES = ("racing", "racing:alpha=0.2", "racing:method=wilcoxon", "racing:method=halving")
+RACES = ("racing", "racing?alpha=0.2", "racing?method=wilcoxon", "racing?method=halving")
 HEAD = ["race", "N", "calls", "saved", "test, all", "test, race", "difference ± s.e.", "good lost", "best lost",
         "best lost wrongly"]  # fmt: skip
 NOTES = """calls: share of what measuring every prompt on all N examples costs, mean over matrices (lowest to highest).
@@ -174,7 +174,7 @@ def row(race: str, size: int, by_matrix: Sequence[Sequence[Outcome]]) -> list[st
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--races", nargs="+", default=list(RACES), help="racing:method=halving,eta=3")
+    parser.add_argument("--races", nargs="+", default=list(RACES), help="racing?method=halving,eta=3")
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 64, 128], help="select examples N")
     parser.add_argument("--replays", type=int, default=100, help="of each matrix")
     parser.add_argument("--matrices", type=int, default=len(SOURCES), help="how many of them")

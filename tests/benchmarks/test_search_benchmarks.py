@@ -19,7 +19,7 @@ SMALL = Shape(slots=2, options=3, examples=16, interactions=0.5)
 
 
 def test_names_make_strategies_with_settings_and_races() -> None:
-    race = strategy_of("racing:alpha=0.2,method=wilcoxon+tpe:batch=2")
+    race = strategy_of("racing?alpha=0.2&method=wilcoxon+tpe?batch=2")
     assert isinstance(race, Racing)
     assert (race.alpha, race.method) == (0.2, "wilcoxon")
     assert isinstance(race.inner, TPE)
