@@ -29,7 +29,7 @@ SCRIPTS: dict[str, tuple[list[str], str]] = {
     ),
     "projection_table.py": (
         [
-            *("--models", "bundled:causal", "--tasks", "sst-2", "--seeds", "1", "--calls", "300"),
+            *("--models", "bundled:causal", "--tasks", "sst-2", "--seeds", "1", "--calls", "520"),
             *("--test-rows", "40", "--runs", "cells"),
         ],
         "| bundled:causal | sst-2 | 1 |",

@@ -126,9 +126,14 @@ def test_what_cannot_be_is_refused_before_it_costs_anything() -> None:
     with pytest.raises(MissingCapability, match="encoder-decoder"):
         run("t5")
     with pytest.raises(InputError, match=r"(?s)method prefix: slot 'trigger'.*front=True"):
-        optimize(TASK, load("gpt2"), BUDGET, strategy=Soft(method="prefix"), seed=3)
+        optimize(
+            TASK, load("gpt2"), BUDGET, space=trigger_space(TASK, 3), strategy=Soft(method="prefix"), seed=3
+        )
 
 
 def test_a_trigger_can_stand_in_front() -> None:
+    stands = optimize(TASK, load("gpt2"), BUDGET, strategy=Soft(method="prefix", seeds=1), seed=3).soft
+    assert stands is not None  # where no space is given
+    assert stands.text.endswith(TASK.prompt)
     assert SPACE.spec.template == "[[ trigger ]] " + TASK.prompt
     assert trigger_space(TASK, 3).spec.template.index("[[ trigger ]]") > 0
