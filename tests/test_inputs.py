@@ -156,7 +156,7 @@ BAD_CALLS: list[tuple[dict[str, Any], type[AutopromptError], str]] = [
     ({"space": "no/such.yaml"}, UnknownName, "no file"),
     ({"strategy": "random_serch"}, UnknownName, "did you mean 'random_search'"),
     ({"strategy": RandomSearch}, InputError, "expected a name or a Strategy"),
-    ({"strategy": "chain"}, InputError, "without a default"),
+    ({"strategy": "chain"}, InputError, "has no default"),
     ({"seed": -1}, InputError, "seed: must be a whole number of at least 0"),
     ({"seed": "a"}, InputError, "seed: must be a whole number"),
     ({"workers": 0}, InputError, "workers: must be a whole number of at least 1"),
