@@ -131,6 +131,11 @@ class Prompt:
             content += [self.frame, sorted((name, rows.key) for name, rows in self.soft.items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
+    @property
+    def has_prefix(self) -> bool:
+        """Whether some of its rows are keys and values, which stand for no words."""
+        return any(rows.form == "prefix" for rows in self.soft.values())
+
     def fields(self) -> set[str]:
         """Names of the data fields the template reads (``answer`` not among them)."""
         return set(_fields_of(self.text)) - {"answer"}

@@ -159,7 +159,7 @@ class Result:
         """What the way back to words costs: the soft prompt's score less the best one of text, on test where it was
         touched, else on select; NaN where there is no soft prompt, or one of keys and values, from which no way leads back.
         """
-        if self.soft is not None and _has_prefix(self.soft):
+        if self.soft is not None and self.soft.has_prefix:
             return math.nan
         if self.soft_test is not None and self.test is not None:
             return self.soft_test.value - self.test.best.value
@@ -232,7 +232,7 @@ class Result:
             test = f"test {_figures(self.soft_test)}, " if self.soft_test is not None else ""
             back = (
                 "keys and values, which stand for no words"
-                if _has_prefix(self.soft)
+                if self.soft.has_prefix
                 else f"discretisation gap {100 * self.gap:+.1f} points to the candidate in words"
             )
             lines += (
@@ -348,10 +348,6 @@ class Result:
         ``.jinja``, ``.json``, ``.messages.json``). Returns the files written.
         """
         return write_prompt(path, self.document())
-
-
-def _has_prefix(prompt: Prompt) -> bool:
-    return any(rows.form == "prefix" for rows in prompt.soft.values())
 
 
 def _shapes(prompt: Prompt) -> str:

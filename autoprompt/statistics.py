@@ -283,39 +283,6 @@ def log_mixture(wins: npt.NDArray[np.int64], losses: npt.NDArray[np.int64]) -> F
     return value
 
 
-class BettingEValue:
-    """Anytime-valid test that A scores higher than B on average, for graded differences A - B in [-1, 1].
-
-    Under H0 (the mean of a difference is at most 0, whatever came before) the capital of betting a fixed
-    fraction f of it on every difference, prod(1 + f d), is a supermartingale; so is the mean over a grid of
-    fractions (Waudby-Smith and Ramdas 2024, JRSS B 86:1).
-    """
-
-    def __init__(self) -> None:
-        self._fractions: Floats = np.arange(0.025, 1.0, 0.05)
-        self._logs: Floats = np.zeros_like(self._fractions)
-
-    def update(self, differences: Floats) -> float:
-        """Add differences [n] in [-1, 1] seen since the last update; return the value. NaN is left out."""
-        new = np.asarray(differences, dtype=np.float64)
-        new = new[~np.isnan(new)]
-        if new.size and float(np.abs(new).max()) > 1 + 1e-9:
-            raise ValueError(f"differences must be in [-1, 1] (got {new[np.abs(new).argmax()]})")
-        self._logs += np.log1p(self._fractions[:, None] * new[None, :]).sum(axis=1)
-        return self.value
-
-    @property
-    def value(self) -> float:
-        """Evidence against H0; reject at level alpha when it is at least 1/alpha."""
-        return float(np.exp(min(self.log_value, 700.0)))
-
-    @property
-    def log_value(self) -> float:
-        """Natural logarithm of ``value``."""
-        highest = float(self._logs.max())
-        return highest + math.log(float(np.exp(self._logs - highest).mean()))
-
-
 def _is_binary(values: Floats) -> bool:
     return bool(((values == 0) | (values == 1)).all())
 

@@ -300,7 +300,7 @@ def main() -> None:
         "--warm-lr",
         type=float,
         default=0.2,
-        help="likewise, from a found trigger: larger steps leave it at once",
+        help="likewise, from the words of a found prompt: larger steps leave it at once",
     )
     parser.add_argument("--optimizer", default="adafactor", choices=["adafactor", "adamw"], help="ours")
     parser.add_argument(

@@ -10,7 +10,6 @@ from scipy.stats import binomtest
 
 from autoprompt.metrics import METRICS
 from autoprompt.statistics import (
-    BettingEValue,
     EValue,
     bootstrap_mean,
     bootstrap_set,
@@ -168,25 +167,3 @@ def test_e_value_keeps_its_level_under_continuous_peeking() -> None:
 
 def test_e_value_has_power() -> None:
     assert crossing(0.7, 500, 120, seed=8) >= 0.9
-
-
-def betting(shift: float, runs: int, seed: int) -> float:
-    rng = np.random.default_rng(seed)
-    rejected = 0
-    for _ in range(runs):
-        race = BettingEValue()
-        differences = np.clip(rng.normal(shift, 0.25, 150), -1, 1)
-        rejected += any(race.update(differences[k : k + 5]) >= 20 for k in range(0, 150, 5))
-    return rejected / runs
-
-
-def test_betting_keeps_its_level_and_has_power() -> None:
-    assert betting(0.0, 600, seed=9) <= 0.05
-    assert betting(0.1, 150, seed=10) >= 0.9
-
-
-def test_betting_refuses_what_is_out_of_range() -> None:
-    race = BettingEValue()
-    assert race.update(np.array([np.nan])) == pytest.approx(1)
-    with pytest.raises(ValueError, match=r"\[-1, 1\]"):
-        race.update(np.array([1.5]))

@@ -115,8 +115,8 @@ class TuneRequest:
 
     Attributes:
         texts: N texts with their answers; all hold the same rows.
-        batches: S steps, each a batch of indices of texts; the loss is its mean. None: the reply is what training begins at,
-            for which the texts are read once.
+        batches: S steps, each a batch of indices of texts; the loss is its mean. Empty: the reply is what training begins
+            at, for which the texts are read once.
         training: how.
         done: steps made before; the schedule goes on from there.
         state: what the reply before this gave; empty: training begins at the rows.

@@ -14,7 +14,7 @@ from autoprompt.errors import DataError, InputError, MissingCapability, UnknownN
 from autoprompt.models import Model
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
-from autoprompt.softfiles.disk import has_prefix, parsed, read_json, refuse_hard, write_json
+from autoprompt.softfiles.disk import parsed, read_json, refuse_hard, write_json
 from autoprompt.study import write_atomically
 
 Form = Literal["auto", "PROMPT_TUNING", "PREFIX_TUNING", "TRAINABLE_TOKENS", "LORA"]
@@ -158,9 +158,9 @@ def export_peft(
         )
     inner, folder = opened(model), Path(folder)
     _refuse_foreign(folder)
-    if has_prefix(prompt):
+    if prompt.has_prefix:
         form = "PREFIX_TUNING" if form == "auto" else form
-    if form in ("PROMPT_TUNING", "PREFIX_TUNING") or has_prefix(prompt):
+    if form in ("PROMPT_TUNING", "PREFIX_TUNING") or prompt.has_prefix:
         adapter = before_the_data(inner, prompt, samples, form=form)
     elif form != "auto":
         adapter = on_spare_tokens(inner, prompt, samples, form=form)

@@ -26,11 +26,6 @@ def refuse_hard(prompt: Prompt) -> None:
         )
 
 
-def has_prefix(prompt: Prompt) -> bool:
-    """Whether some of its rows are keys and values."""
-    return any(rows.form == "prefix" for rows in prompt.soft.values())
-
-
 def read_json(path: Path, hint: str) -> dict[str, Any]:
     """The mapping in a JSON file; DataError with the hint where it is not one."""
     if not path.parent.is_dir():

@@ -57,16 +57,15 @@ def before_the_data(
         TemplateError: rows stand after the data, or there is no seam between the two.
         MissingCapability: PEFT would read the rest otherwise than the model.
     """
-    has_prefix = any(rows.form == "prefix" for rows in prompt.soft.values())
     if form == "PREFIX_TUNING" and model.kind != "causal":
         raise MissingCapability(
             f"model {model.name!r}: PEFT puts keys and values before what a decoder writes, but the prompt of a "
             f"{model.kind} model is what an encoder reads",
             hint="save_soft keeps them for this library"
-            if has_prefix
+            if prompt.has_prefix
             else 'export with form="PROMPT_TUNING"',
         )
-    if has_prefix and form != "PREFIX_TUNING":
+    if prompt.has_prefix and form != "PREFIX_TUNING":
         raise _only_as_prefix(form)
     baked = bake(model, prompt, samples)
     values, own = baked.rows, model._model.config.get_text_config()
@@ -113,7 +112,7 @@ def on_spare_tokens(
         InputError: the form changes other tokens' logits, or there are too few such tokens.
         TemplateError: the rows cannot be put in place from outside.
     """
-    if any(rows.form == "prefix" for rows in prompt.soft.values()):
+    if prompt.has_prefix:
         raise _only_as_prefix(form)
     biased = has_biased_tied_head(model)
     if form == "auto":
