@@ -20,13 +20,30 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no n
 
 @app.command(epilog=console.EXIT_CODES)
 @reported()
-def init(name: Annotated[str, typer.Argument(help="A name for the task and its search space.")]) -> None:
+def init(
+    name: Annotated[str, typer.Argument(help="A name for the task and its search space.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|FOLDER|ID",
+            help="Your rows: .csv, .tsv, .json, .jsonl, .parquet, a saved dataset or a dataset id; left out: an example.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of the answer: label, target or answer if left out."),
+    ] = None,
+) -> None:
     """Write a task and a search space to start from."""
     from autoprompt.starter import write_starter
 
-    for path in write_starter(name, Path.cwd()):
+    written, taken_for = write_starter(name, Path.cwd(), data, target)
+    if taken_for:
+        typer.echo(taken_for)
+    for path in written:
         typer.echo(f"wrote {path.relative_to(Path.cwd())}")
-    typer.echo(f"now try: autoprompt optimize {name} --model toy --budget 200")
+    model, budget = ("MODEL", 2000) if data else ("toy", 200)
+    typer.echo(f"now try: autoprompt optimize {name} --model {model} --budget {budget}")
 
 
 @app.command("import", epilog=console.EXIT_CODES)

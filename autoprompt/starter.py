@@ -1,4 +1,4 @@
-"""What ``autoprompt init NAME`` writes: a task, its rows and a search space that run as they are."""
+"""What ``autoprompt init NAME`` writes: a task, its rows and a search space that run as they are, or such for given rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autoprompt import catalog
 from autoprompt.errors import InputError
+from autoprompt.starter_data import files_for, guess
 from autoprompt.study import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -23,7 +24,7 @@ data:
   columns: {text: text}       # field that prompts read: column of the data
   target: label               # column with the right answer
 labels: [happy, unhappy]
-words:                        # the words the model says for each label; several count together
+words:                        # the words the model says for each label, several count together; left out: the labels
   happy: [good]
   unhappy: [bad]
 # {{ text }} is a field; {{ answer }} marks where the model answers: at the end for causal models.
@@ -115,24 +116,30 @@ The map the host drew led us into a swamp, a waste of a day.
 """
 
 
-def write_starter(name: str, folder: Path) -> list[Path]:
-    """Write ``tasks/NAME.yaml``, ``tasks/NAME.jsonl`` and ``search_spaces/NAME.yaml`` below ``folder``.
+def write_starter(
+    name: str, folder: Path, data: str | None = None, target: str | None = None
+) -> tuple[list[Path], str]:
+    """Write ``tasks/NAME.yaml`` and ``search_spaces/NAME.yaml`` below ``folder``; without data ``tasks/NAME.jsonl``, too.
+
+    Args:
+        name: of the files.
+        folder: where they go.
+        data: a file (or folder, or dataset id) to make the task of.
+        target: its column of the answer; None: the usual names.
+
+    Returns:
+        What was written, and in a line what the rows were taken for (empty without ``data``).
 
     Raises:
         InputError: the name cannot be a file's, or one of the files is there already (then none is written).
+        DataError: the data cannot be read, or tells no task.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"name {name!r}: must be letters, digits, - and _, starting with a letter or digit")
-    rows = [
-        json.dumps({"text": text, "label": label}, ensure_ascii=False)
-        for pair in zip(_HAPPY.splitlines(), _UNHAPPY.splitlines(), strict=True)
-        for text, label in zip(pair, ("happy", "unhappy"), strict=True)
-    ]
-    files = {
-        folder / "tasks" / f"{name}.jsonl": "\n".join(rows) + "\n",
-        folder / "search_spaces" / f"{name}.yaml": _SPACE,
-        folder / "tasks" / f"{name}.yaml": _TASK.replace("NAME", name),
-    }
+    if target is not None and data is None:
+        raise InputError("init: --target names a column of --data, which is missing", hint="--data FILE")
+    found = None if data is None else guess(data, target)
+    files = _example(name, folder) if found is None else files_for(name, found, folder)
     taken = [str(path.relative_to(folder)) for path in files if path.exists()]
     if taken:
         raise InputError(
@@ -148,4 +155,18 @@ def write_starter(name: str, folder: Path) -> list[Path]:
             )
     for path, text in files.items():
         write_atomically(path, text)
-    return list(files)
+    return list(files), "" if found is None else str(found)
+
+
+def _example(name: str, folder: Path) -> dict[Path, str]:
+    """A task with rows of its own."""
+    rows = [
+        json.dumps({"text": text, "label": label}, ensure_ascii=False)
+        for pair in zip(_HAPPY.splitlines(), _UNHAPPY.splitlines(), strict=True)
+        for text, label in zip(pair, ("happy", "unhappy"), strict=True)
+    ]
+    return {
+        folder / "tasks" / f"{name}.jsonl": "\n".join(rows) + "\n",
+        folder / "search_spaces" / f"{name}.yaml": _SPACE,
+        folder / "tasks" / f"{name}.yaml": _TASK.replace("NAME", name),
+    }

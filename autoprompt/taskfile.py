@@ -140,6 +140,8 @@ class TaskForm(_Form):
                 raise ValueError(
                     f"{label!r} is no label{nearest(label, labels)}; labels: {', '.join(labels)}"
                 )
+        if not words:  # as in Task.from_rows
+            return {label: (label,) for label in labels}
         for label in labels:
             if label not in words:
                 raise ValueError(f"label {label!r} has no words (write {label}: [word])")

@@ -35,6 +35,7 @@ FLOORS: list[set[str]] = [
     {"prompt_inputs"},
     {"api", "forecast", "testing", "label_words", "bootstrapping"},
     {"relations"},
+    {"starter_data"},
     {"command", "console", "describe", "starter"},
     {"preparing"},
     {"cli"},

@@ -143,6 +143,14 @@ def test_labels_stay_words(tmp_path: Path) -> None:
     assert task.fields == ("text",)
 
 
+def test_labels_without_words_are_their_own_words(tmp_path: Path) -> None:
+    write_rows(tmp_path / "d.jsonl", ROWS)
+    head = HEAD.replace("words: {neg: [bad], pos: [good]}\n", "")
+    task = Task.load(write_task(tmp_path, "{source: d.jsonl, columns: {text: text}, target: label}", head))
+    assert task.words == {"neg": ("neg",), "pos": ("pos",)}
+    assert task == Task.from_rows(ROWS, fields=["text"], labels=["neg", "pos"], prompt=task.prompt)
+
+
 def test_generation_with_references() -> None:
     rows = [{"question": f"q{i}", "answers": [f"a{i}", "b"]} for i in range(20)]
     task = Task.from_rows(rows, kind="generation", references="answers", metric="token_f1", max_tokens=8)
