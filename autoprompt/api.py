@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,11 +21,9 @@ from autoprompt.errors import BudgetError, InputError
 from autoprompt.grading import pooled
 from autoprompt.harness import Harness, notes_on
 from autoprompt.inputs import (
-    can_score,
     check_call,
     check_capability,
     check_floor,
-    fit_words,
     header,
     load_space,
     load_task,
@@ -38,6 +35,7 @@ from autoprompt.models import told
 from autoprompt.models.load import check_model, load_model
 from autoprompt.prompt import Prompt
 from autoprompt.prompt_inputs import check_prompts, check_soft, load_prompts
+from autoprompt.readable import Readable, fit_words
 from autoprompt.result import FINISHED, Comparison, Evaluation, Result, estimate_on, mean_difference
 from autoprompt.softfiles import keep_soft
 from autoprompt.space import SearchSpace
@@ -103,9 +101,8 @@ def optimize(
     check_capability(task, loaded, task.seed_prompt, strategy)
     check_floor(task, loaded, budget)
     fitted, notes = fit_words(task, space, loaded)
-    bound = fitted.bind(
-        task, answer_at_end=loaded.kind != "masked", accepts=functools.partial(can_score, task, loaded)
-    )
+    readable = Readable(task, loaded)
+    bound = fitted.bind(task, answer_at_end=loaded.kind != "masked", accepts=readable)
     identity = header(task, loaded, space, strategy, seed, budget, __version__)
     source = os.fspath(model) if isinstance(model, os.PathLike) else model
     with (
@@ -113,7 +110,7 @@ def optimize(
         contextlib.closing(Cache(study.answers_path)) as cache,
     ):
         harness = Harness(task, loaded, budget, cache, source=source, workers=workers)
-        run = _Run(task, bound, strategy, harness, study, on_round, notes)
+        run = _Run(task, bound, strategy, harness, study, on_round, readable, notes)
         try:
             run.search(np.random.default_rng(seed))
             return run.conclude("budget" if harness.exhausted else "complete")
@@ -137,6 +134,7 @@ class _Run:
     harness: Harness
     study: Study
     on_round: Callable[[Round], None] | None
+    readable: Readable
     notes: tuple[str, ...]
     noise: float | None = None
 
@@ -226,7 +224,7 @@ class _Run:
             soft_test=soft_test,
             findings=self.strategy.findings,
             trials=tuple(study.trials),
-            notes=(*task.notes, *self.notes, *notes_on(harness, final)),
+            notes=(*task.notes, *self.notes, *self.readable.notes, *notes_on(harness, final)),
             folder=study.folder,
         )
         result.keep()

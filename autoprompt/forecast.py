@@ -13,8 +13,9 @@ from autoprompt.asks import Score
 from autoprompt.budget import Budget
 from autoprompt.cache import Cache
 from autoprompt.harness import Harness
-from autoprompt.inputs import check_call, check_capability, check_floor, fit_words, load_space, load_task
+from autoprompt.inputs import check_call, check_capability, check_floor, load_space, load_task
 from autoprompt.models.load import load_model
+from autoprompt.readable import fit_words
 from autoprompt.space import RandomChooser, SearchSpace
 from autoprompt.task import Task
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -15,7 +14,6 @@ from autoprompt.errors import (
     InputError,
     LabelWordError,
     MissingCapability,
-    TemplateError,
     nearest,
 )
 from autoprompt.grading import content_free, needs_calibration, request_for
@@ -32,15 +30,14 @@ from autoprompt.models import (
     bundled,
 )
 from autoprompt.models.load import check_model
-from autoprompt.prompt import Prompt, Rendered
-from autoprompt.slots import words_of
+from autoprompt.prompt import Prompt
+from autoprompt.readable import can_answer
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
 from autoprompt.task import Example, Task
 from autoprompt.triggers import EDIT, TRIGGER, edit_space, trigger_space
 from autoprompt.vocabulary import Vocabulary
 
-_PROBED = 5  # answers of a cloze task that are tried out at a prompt's answer place
 SPLITS = ("train", "select", "test")
 
 
@@ -245,89 +242,17 @@ def _check_writer(name: str, model: Model) -> None:
         )
 
 
-def fit_words(task: Task, space: SearchSpace, model: Model) -> tuple[SearchSpace, tuple[str, ...]]:
-    """Leave out the label words of a space that this model cannot score, and say which.
-
-    A space serves many models, and which words are single tokens differs between them.
-
-    Returns:
-        The space and a note, if there is something to note.
-
-    Raises:
-        LabelWordError: no words are left for a label.
-    """
-    name = space.spec.words_slot
-    if name is None or not isinstance(model, ScoringModel):
-        return space, ()
-    slot = space.spec.slots[name]
-    options = slot.map or {}
-    rendered = task.seed_prompt.render(task.select[0].fields)
-    words = {word for column in options.values() for option in column for word in words_of(option)}
-    bad = {word for word in words if not _can_score(model, rendered, word)}
-    if not bad:
-        return space, ()
-    good = {
-        label: [bad.isdisjoint(words_of(option)) for option in column] for label, column in options.items()
-    }
-    if slot.tied:  # the i-th options of all labels stay or go together
-        rows = [all(row) for row in zip(*good.values(), strict=True)]
-        good = dict.fromkeys(good, rows)
-    kept = {
-        label: [option for option, keep in zip(column, good[label], strict=True) if keep]
-        for label, column in options.items()
-    }
-    listed = ", ".join(repr(word) for word in sorted(bad))
-    for label, column in kept.items():
-        if not column:
-            raise LabelWordError(
-                f"search space {space.name!r}: model {model.name!r} cannot score its words for {label!r} "
-                f"({listed})",
-                hint="give it words of the model's vocabulary, or use a causal or encoder-decoder model",
-            )
-    slots = {**space.spec.slots, name: slot.model_copy(update={"map": kept})}
-    fitted = dataclasses.replace(space, spec=space.spec.model_copy(update={"slots": slots}))
-    return fitted, (f"label words left out of the search, since {model.name} cannot score them: {listed}",)
-
-
-def _can_score(model: ScoringModel, rendered: Rendered, word: str, *, single_token: bool = False) -> bool:
-    try:
-        model.check_answers(rendered, [word], single_token=single_token)
-    except (
-        LabelWordError,
-        TemplateError,
-    ):  # no such token here, or the prompt alone is too long for the model
-        return False
-    return True
-
-
 def vocabulary_of(model: Model, space: SearchSpace) -> Vocabulary | None:
     """The model's tokens, where the space has slots for them or texts that may be edited, and the model shows them."""
     used = space.spec.token_slots or any(slot.edit is not None for slot in space.slots.values())
     return model.vocabulary if used and isinstance(model, OpenModel) else None
 
 
-def can_score(task: Task, model: Model, prompt: Prompt) -> bool:
-    """Whether the model can read the prompt and score its answers where the prompt puts them: a tokenizer may
-    spell a word with one token after a space and with two after a line break, and demonstrations may be too long.
-    """
-    request = request_for(task, model, prompt, task.select[0])
-    if isinstance(model, ScoringModel) and isinstance(request, LabelRequest):
-        return all(_can_score(model, request.rendered, word) for word in request.answers)
-    if isinstance(model, ScoringModel) and isinstance(request, RankRequest):
-        some = sorted({example.target for example in task.select})[:_PROBED]
-        return all(_can_score(model, request.rendered, word, single_token=True) for word in some)
-    try:
-        model.count_tokens([request])
-    except TemplateError:
-        return False
-    return True
-
-
 def _check_targets(task: Task, model: ScoringModel, prompt: Prompt) -> None:
     """Cloze targets must be words of the model's vocabulary."""
     targets = sorted({example.target for split in SPLITS for example in split_of(task, split)})
     rendered = prompt.render(task.select[0].fields)
-    bad = [target for target in targets if not _can_score(model, rendered, target, single_token=True)]
+    bad = [target for target in targets if not can_answer(model, rendered, target, single_token=True)]
     if bad:
         raise LabelWordError(
             f"task {task.name!r}: {len(bad)} of {len(targets)} answers are no single word of model "

@@ -35,13 +35,14 @@ from autoprompt.errors import (
 )
 from autoprompt.grading import content_free, needs_calibration
 from autoprompt.harness import MISSING_LIMIT, Harness
-from autoprompt.inputs import can_score, load_task, model_kind
+from autoprompt.inputs import load_task, model_kind
 from autoprompt.metrics import METRICS, mean
 from autoprompt.models import LabelReply, LabelRequest, LabelSearchModel
 from autoprompt.models.load import check_model, load_model
 from autoprompt.probe import class_directions
 from autoprompt.prompt import Prompt, Rendered
 from autoprompt.prompt_inputs import load_prompt
+from autoprompt.readable import can_score
 from autoprompt.task import Example, Task
 from autoprompt.word_sets import Choice, WordSets, label_options
 
@@ -390,10 +391,6 @@ def _merit(rated: RatedWords) -> tuple[float, float]:
 
 
 def _cells(rated: RatedWords) -> list[str]:
-    figures = [
-        f"{100 * rated.score:.1f}",
-        f"{rated.loss:.3f}",
-        f"{100 * rated.train_score:.1f}",
-        f"{rated.train_loss:.3f}",
-    ]
+    measured = ((rated.score, rated.loss), (rated.train_score, rated.train_loss))
+    figures = [text for score, loss in measured for text in (f"{100 * score:.1f}", f"{loss:.3f}")]
     return [*map("/".join, rated.words.values()), *figures]

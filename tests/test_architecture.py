@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"models", "strategies", "study"},
     {"cache", "workers", "strategy_text"},
     {"grading"},
-    {"questions"},
+    {"questions", "readable"},
     {"harness"},
     {"exporters", "softfiles"},
     {"result"},

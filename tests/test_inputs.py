@@ -23,11 +23,12 @@ from autoprompt.errors import (
     TemplateError,
     UnknownName,
 )
-from autoprompt.inputs import check_capability, check_floor, fit_words, model_kind
+from autoprompt.inputs import check_capability, check_floor, model_kind
 from autoprompt.models.function import FunctionModel
 from autoprompt.models.toy import ToyModel
 from autoprompt.prompt import Prompt, Rendered
 from autoprompt.prompt_inputs import load_prompt
+from autoprompt.readable import fit_words
 from autoprompt.space import SearchSpace
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.task import Task

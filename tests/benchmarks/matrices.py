@@ -7,7 +7,6 @@ drawn from the shipped space of the task. What a search would have seen is then 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import autoprompt
 from autoprompt.asks import Floats, Score
 from autoprompt.cache import Cache
 from autoprompt.harness import Harness
-from autoprompt.inputs import can_score, fit_words
+from autoprompt.readable import Readable, fit_words
 from autoprompt.strategies.random_search import Unseen
 from examples.few_shot_table import MODELS, few_shot_task, zero_shot
 
@@ -62,9 +61,7 @@ def make(model_name: str, task_name: str, prompts: int, examples: int) -> Matrix
     assert task.space is not None
     space = zero_shot(autoprompt.SearchSpace.load(task.space))
     fitted, _ = fit_words(task, space, model)
-    bound = fitted.bind(
-        task, answer_at_end=model.kind != "masked", accepts=functools.partial(can_score, task, model)
-    )
+    bound = fitted.bind(task, answer_at_end=model.kind != "masked", accepts=Readable(task, model))
     seen = {task.seed_prompt.key}
     asked = [task.seed_prompt, *Unseen(bound, rng, seen).take(prompts)]
     scored = Harness(task, model, None, Cache()).scores([Score(prompt, drawn) for prompt in asked])
