@@ -42,8 +42,10 @@ class Readable:
         away = Counter(problem for problem in self._known.values() if problem)
         if not away:
             return ()
-        why = "; ".join(f"{count:,} {problem}" for problem, count in sorted(away.items()))
-        return (f"{away.total():,} of {len(self._known):,} drawn prompts were left out: {why}",)
+        each = [
+            problem if len(away) == 1 else f"{count:,} {problem}" for problem, count in sorted(away.items())
+        ]
+        return (f"{away.total():,} of {len(self._known):,} drawn prompts were left out: {'; '.join(each)}",)
 
 
 def fit_words(task: Task, space: SearchSpace, model: Model) -> tuple[SearchSpace, tuple[str, ...]]:

@@ -25,6 +25,7 @@ from autoprompt.asks import Answer, Ask
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.chain import Chain
 from autoprompt.strategies.gradient import Gradient
+from autoprompt.strategies.hill_climb import HillClimb
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
@@ -39,23 +40,44 @@ class Auto(Strategy):
 
     _chosen: Strategy = field(init=False, repr=False, compare=False)
     _note: str = field(init=False, repr=False, compare=False, default="")
+    _leftover: Chain | None = field(init=False, repr=False, compare=False, default=None)
+    _edited: bool = field(init=False, repr=False, compare=False, default=False)
 
     @property
     def note(self) -> str:
         """What was chosen and why, in one line."""
-        return self._note
+        edited = self._leftover is not None and self._leftover.begun > 1
+        return (
+            f"{self._note}; with the calls it left over hill_climb, for edits of the best"
+            if edited
+            else self._note
+        )
 
     def begin(self, setting: Setting) -> None:
         """Choose, and start what was chosen."""
-        size, calls = setting.space.size(), setting.calls
-        self._chosen, self._note = choose(size, len(setting.select), calls)
+        size, calls, examples = setting.space.size(), setting.calls, len(setting.select)
+        self._chosen, self._note = choose(size, examples, calls)
+        self._leftover, self._edited = None, False
         if setting.space.spec.token_slots and setting.vocabulary is not None:
             if size <= 1 or calls is None:  # without a budget in calls the first stage would never end
                 self._chosen, self._note = Gradient(), "gradient: the space has token slots"
             else:
                 self._chosen = Chain(strategies=(self._chosen, Gradient()))
                 self._note = f"half of the calls {self._note}; the rest gradient, for the token slots"
+        elif any(slot.edit is not None for slot in setting.space.slots.values()):
+            self._edit_too(size, examples)
         self._chosen.begin(setting)
+
+    def _edit_too(self, size: float, examples: int) -> None:
+        """Spend on edits what the chosen strategy leaves over when it has seen all that the space lists."""
+        editor: Strategy = HillClimb() if examples < RACING_FROM else Racing(inner=HillClimb())
+        if size <= 1:
+            self._chosen, self._note = (
+                editor,
+                "hill_climb: the space holds one prompt, whose words may be edited",
+            )
+        else:
+            self._chosen = self._leftover = Chain(strategies=(self._chosen, editor), shares=(1.0, 0.0))
 
     def ask(self) -> Sequence[Ask]:
         """The chosen strategy's questions."""
@@ -63,6 +85,7 @@ class Auto(Strategy):
 
     def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         """Hand the answers on."""
+        self._edited |= self._leftover is not None and self._leftover.begun > 1 and bool(answers)
         self._chosen.tell(asks, answers)
 
 

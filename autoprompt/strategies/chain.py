@@ -42,7 +42,7 @@ class Chain(Strategy):
 
     Attributes:
         strategies: the stages, in order.
-        shares: relative size of each stage's share of the calls; None for equal shares.
+        shares: relative size of each stage's share of the calls, 0 for no more than is left over; None for equal shares.
         beyond: standard errors by which a prompt must be better than the one the stage began at for the next stage to
             begin at it, in paired losses, or in scores where there are none; 0: any better merit does.
     """
@@ -54,6 +54,7 @@ class Chain(Strategy):
     _best: tuple[Prompt, Scored] = field(init=False, repr=False, compare=False)
     _found: tuple[Prompt, Scored] = field(init=False, repr=False, compare=False)
     _stage: int = field(init=False, repr=False, compare=False)
+    _begun: int = field(init=False, repr=False, compare=False, default=0)
     _asked: set[Question] = field(init=False, repr=False, compare=False)
     _spent: int = field(init=False, repr=False, compare=False)
     _answers: dict[Ask, Answer] = field(init=False, repr=False, compare=False)
@@ -73,13 +74,22 @@ class Chain(Strategy):
             )
         if self.beyond < 0:
             raise InputError(f"chain: beyond must be at least 0 (got {self.beyond!r})")
-        if self.shares is not None and not all(0 < share < float("inf") for share in self.shares):
-            raise InputError(f"chain: every share must be a number above 0 (got {self.shares!r})")
+        if self.shares is not None and not (
+            all(0 <= share < float("inf") for share in self.shares) and self.shares[0]
+        ):
+            raise InputError(
+                f"chain: every share must be a number of at least 0, the first one above (got {self.shares!r})"
+            )
 
     @property
     def note(self) -> str:
         """The notes of the stages that chose something."""
         return "; ".join(stage.note for stage in self.strategies if stage.note)
+
+    @property
+    def begun(self) -> int:
+        """Number of stages that have begun."""
+        return self._begun
 
     @property
     def writers(self) -> tuple[str, ...]:
@@ -99,6 +109,7 @@ class Chain(Strategy):
         self._asked, self._spent = set(), 0
         self._answers = {}
         self._round = []
+        self._begun = 0
         self._start(0)
 
     def ask(self) -> list[Ask]:
@@ -152,11 +163,15 @@ class Chain(Strategy):
         calls = self._setting.calls
         if calls is not None:
             shares = self.shares or (1.0,) * len(self.strategies)
-            left = calls - self._spent
-            calls = int(left * shares[stage] / sum(shares[stage:]))
+            left, rest = calls - self._spent, sum(shares[stage:])
+            calls = int(left * shares[stage] / rest) if rest else left
+            if not calls and stage:
+                self._start(stage + 1)
+                return
             if stage < len(self.strategies) - 1:
                 self._limit = self._spent + calls
         prompt, scored = self._best
+        self._begun += 1
         self.strategies[stage].begin(
             dataclasses.replace(self._setting, seed_prompt=prompt, seed_scored=scored, calls=calls)
         )

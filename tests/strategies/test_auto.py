@@ -44,6 +44,32 @@ def test_hands_on_to_what_it_chose() -> None:
     assert auto.describe() == {"strategy": "auto"}
 
 
+WORDS = "Read every word of this short text with care, then say what it is."
+
+
+@pytest.mark.parametrize("others", [[], ["Judge it.", "What is it?"]])
+def test_what_is_left_over_goes_to_edits(others: list[str]) -> None:
+    task = make_task()
+    slots = {"instruction": {"one_of": [WORDS, *others], "edit": {}}}
+    space = SearchSpace.from_dict({"template": "[[ instruction ]] {{ text }} {{ answer }}", "slots": slots})
+    world, strategy = World.drawn(0), Auto()
+    calls = 20 * len(task.select)
+    world.play(strategy, task, space.bind(task, answer_at_end=True), calls=calls)
+    asked = [ask.prompt.choices["instruction"] for ask in world.asked if ask.prompt.choices]
+    assert set(others) <= set(asked)
+    edited = [text for text in asked if text not in (WORDS, *others)]
+    assert len(set(edited)) >= 10
+    assert sum(len(text) < len(WORDS) for text in edited), "words are deleted"
+    if others:
+        assert strategy.note == (
+            "random_search: the budget pays for all 3 prompts of the space; "
+            "with the calls it left over hill_climb, for edits of the best"
+        )
+        assert asked.index(edited[0]) > max(map(asked.index, others)), "options come first"
+    else:
+        assert strategy.note == "hill_climb: the space holds one prompt, whose words may be edited"
+
+
 def test_keeps_the_contract() -> None:
     check_strategy(Auto)
 

@@ -64,6 +64,15 @@ def test_what_a_stage_leaves_over_goes_to_the_next() -> None:
     assert len(second.told) == second.wanted >= 3
 
 
+@pytest.mark.parametrize(("options", "left"), [(4, 0), (2, 97)])
+def test_a_stage_without_a_share_gets_no_more_than_is_left(options: int, left: int) -> None:
+    task = planted(seed=3, slots=2 if left else 4, options=options, n_examples=16)
+    first, second = Spy(), Spy()
+    run(Chain(strategies=(first, second), shares=(1.0, 0.0)), task, 16 * 101)
+    assert first.settings[0].calls == 16 * 100
+    assert [setting.calls for setting in second.settings] == ([16 * left] if left else [])
+
+
 def test_budget_below_one_round_of_the_first_stage() -> None:
     task = planted(seed=3, slots=4, options=4, n_examples=16)
     first, second = Spy(batch=8), Spy(batch=8)
@@ -92,7 +101,8 @@ def test_notes_of_the_stages_and_the_identity_are_nested() -> None:
     [
         ((), None, "at least one strategy"),
         ((RandomSearch(),), (1.0, 2.0), "1 strategies need as many shares"),
-        ((RandomSearch(), RandomSearch()), (1.0, 0.0), "number above 0"),
+        ((RandomSearch(), RandomSearch()), (0.0, 1.0), "the first one above"),
+        ((RandomSearch(), RandomSearch()), (1.0, -1.0), "at least 0"),
     ],
 )
 def test_refuses(

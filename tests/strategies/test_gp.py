@@ -66,6 +66,16 @@ def test_many_prompts_are_seen_in_part_and_the_likeliest_are_measured_whole() ->
         assert sum(example.target == "good" for example in ask.examples) == 4
 
 
+def test_measurements_that_are_all_alike_leave_everything_open() -> None:
+    task = planted(seed=0, slots=3, options=3, n_examples=16)
+    prompts = list(task.space.enumerate())
+    process = Surrogate()
+    process.take(prompts[:6], np.full(6, 0.5), np.ones(6))
+    mean, spread = process.posterior(prompts[6:12])
+    assert np.allclose(mean, 0.0)
+    assert (np.diag(spread) > 0.1).all()
+
+
 def test_a_metric_over_the_set_is_measured_whole() -> None:
     task = planted(seed=0, slots=3, options=3, n_examples=32)
 

@@ -77,7 +77,8 @@ class Surrogate:
             values, vectors = np.linalg.eigh(roots[:, None] * _covariance(known, parts) * roots)
             values, turned = np.maximum(values, 0.0), vectors.T @ weighted
             for noise in NOISES:
-                scale = float(np.mean(turned**2 / (values + noise)))  # of the variance, at its likeliest
+                # of the variance, at its likeliest; where all measurements are alike they do not say
+                scale = float(np.mean(turned**2 / (values + noise))) or 1.0
                 evidence = -0.5 * (len(targets) * np.log(scale) + float(np.log(values + noise).sum()))
                 if best is None or evidence > best[0] + 1e-9:
                     best = (evidence, parts, scale, vectors, values + noise)
