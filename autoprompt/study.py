@@ -168,13 +168,12 @@ class Study:
         return min(beside, key=rank, default=None)
 
     def best_soft(self) -> Trial | None:
-        """The best of the complete trials of prompts that hold rows; None where there is none."""
-        soft = [
-            trial
-            for trial in self.trials
-            if trial.soft and trial.complete and trial.score is not None and not trial.beside
-        ]
-        return min(soft, key=rank, default=None)
+        """The best of the complete trials of prompts that hold rows: of what was trained where anything was (a start is
+        ``beside``), None where there is none.
+        """
+        soft = [trial for trial in self.trials if trial.soft and trial.complete and trial.score is not None]
+        trained = [trial for trial in soft if not trial.beside]
+        return min(trained or soft, key=rank, default=None)
 
     def perplexities(self) -> dict[str, float]:
         """Key of a prompt to how its token slots read, where that was asked."""

@@ -227,7 +227,10 @@ def fill(given: argparse.Namespace) -> None:
 
 
 def report(runs: Path) -> str:
-    """The table in Markdown: mean and standard deviation of test scores in per cent, in brackets tokens of the median."""
+    """The table in Markdown: mean and standard deviation of test scores in per cent, in brackets tokens of the median.
+
+    A row is over the samples that all those methods have that have most; one that lacks any of them is left out of it.
+    """
     groups: dict[tuple[str, str], dict[str, dict[str, dict[str, Any]]]] = defaultdict(dict)
     for path in sorted(runs.glob("*.json")):
         row = json.loads(path.read_text("utf-8"))
@@ -235,9 +238,11 @@ def report(runs: Path) -> str:
     titles = ("model", "task", "samples", "manual", *METHODS)
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for (model, name), methods in sorted(groups.items()):
-        samples = sorted(set.intersection(*(set(cells) for cells in methods.values())))
+        most = max(map(len, methods.values()))
+        samples = sorted(set.intersection(*(set(cells) for cells in methods.values() if len(cells) == most)))
         if not samples:
             continue
+        methods = {method: found for method, found in methods.items() if set(samples) <= set(found)}
         first = next(iter(methods.values()))
         cells = [spread([first[sample]["manual"] for sample in samples])]
         for method in METHODS:

@@ -27,6 +27,7 @@ from autoprompt.strategies.gradient import Gradient
 from autoprompt.strategies.project import Project
 from autoprompt.strategies.soft import Soft
 from autoprompt.task import Task
+from autoprompt.trial import Trial
 from autoprompt.triggers import trigger_space
 from tests.asking import KINDS, PROMPT, SOME, TASK, count, harness, load
 from tests.models.test_soft import own_rows
@@ -66,10 +67,11 @@ def test_the_result_is_the_best_iterate_and_never_the_candidate(kind: str) -> No
     result = found() if kind == "gpt2" else run(kind, 200)
     soft = [trial for trial in result.trials if trial.soft and trial.complete]
     assert result.soft is not None
-    best = max(soft, key=lambda trial: (trial.score, -round(trial.loss or 0, 4)))
+    best = max(trained_of(result), key=lambda trial: (trial.score, -round(trial.loss or 0, 4)))
     assert result.soft.key == best.key
     assert result.soft_select == best.score
     assert soft[0].note == "step 0"
+    assert soft[0].beside
     assert all(trial.score is None for trial in result.trials if trial.note.startswith("train"))
     assert not result.candidate.soft
     assert not result.best.soft
@@ -81,6 +83,24 @@ def test_the_result_is_the_best_iterate_and_never_the_candidate(kind: str) -> No
     assert result.gap == result.soft_test.value - result.test.best.value
     select = evaluate(TASK, load(kind), result.soft, split="select").estimate.value
     assert select == pytest.approx(result.soft_select, abs=1e-6)  # of which six digits are kept
+
+
+def trained_of(result: Result) -> list[Trial]:
+    """The measurements of rows that have been trained."""
+    return [trial for trial in result.trials if trial.soft and trial.complete and trial.note != "step 0"]
+
+
+def test_a_start_that_was_chosen_on_select_does_not_stop_the_training_there() -> None:
+    result = run(
+        budget=150, strategy=Soft(lr=30.0, steps=4, seeds=1, batch=2, every=2, start="the film was good")
+    )
+    start = next(trial for trial in result.trials if trial.note == "step 0")
+    assert start.score is not None
+    trained = trained_of(result)
+    assert start.score >= max(trial.score or 0.0 for trial in trained), "else this test shows nothing"
+    assert (start.loss or 0.0) < min(trial.loss or 0.0 for trial in trained)
+    assert result.soft is not None
+    assert result.soft.key in {trial.key for trial in trained}
 
 
 def test_what_is_written_of_it(tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ class Seed:
             back as they are.
         state: what it goes on from.
         batches: where its batches come from.
-        best: its best iterate so far, and how good that was on select.
+        best: its best iterate so far, and how good that was on select; the start until there is one.
         done: steps made.
+        begun: whether ``best`` is an iterate.
     """
 
     number: int
@@ -52,11 +53,16 @@ class Seed:
     state: bytes = b""
     best: tuple[tuple[float, float], Prompt] | None = None
     done: int = 0
+    begun: bool = False
 
 
 @dataclass(kw_only=True)
 class Soft(Played):
     """Prompt tuning of the token slots of a space.
+
+    The best iterate on select is the result. The start is measured, but is none: it is words, which mostly were chosen by
+    their score on the same examples, so that the luck in it would stop every training at its start (16-shot, 26 trainings
+    from prompts that ``tpe`` found: test accuracy 1.2 +- 0.8 points higher without it; cold starts do not differ).
 
     Attributes:
         steps: steps of each training; None: as many as the budget pays for, at most 1,000.
@@ -241,14 +247,13 @@ class Soft(Played):
         """Measure where trainings stand on select; whether one is better than it was."""
         select = self._setting.select
         asked = [(each, each.shown) for each in seeds if each.shown is not None]
-        answers = (
-            (yield [Score(shown, select, note=f"step {each.done}") for each, shown in asked]) if asked else ()
-        )
+        answers = (yield [_question(each, shown, select) for each, shown in asked]) if asked else ()
         better = False
         for (each, shown), answer in zip(asked, answers, strict=True):
             assert isinstance(answer, Scored)
-            if each.best is None or answer.merit > each.best[0]:
-                each.best, better = (answer.merit, shown), True
+            iterate = each.done > 0 or not shown.soft
+            if each.best is None or answer.merit > each.best[0] or iterate > each.begun:
+                each.best, each.begun, better = (answer.merit, shown), iterate, True
         return better
 
     def _in_tokens(self, ids: Mapping[str, Sequence[int]]) -> Prompt | None:
@@ -312,3 +317,8 @@ class Soft(Played):
     def _starts(self) -> list[Prompt]:
         """A prompt to begin at for every training."""
         return [Starts(self, self._board).prompt() for _ in range(self.seeds)]
+
+
+def _question(seed: Seed, shown: Prompt, select: tuple[Example, ...]) -> Score:
+    """How good a training is; rows that have not moved are measured beside."""
+    return Score(shown, select, note=f"step {seed.done}", beside=bool(shown.soft) and not seed.done)

@@ -125,7 +125,8 @@ def test_trainings_run_side_by_side_and_are_measured_between() -> None:
     one, other = ([ask.batches for ask in world.of(Tune, f"train {number}")] for number in range(2))
     assert one != other
     for asks in (world.of(Score, "step"), world.of(Score, "in words")):
-        assert all(ask.examples == TASK.select and not ask.beside for ask in asks)
+        assert all(ask.examples == TASK.select for ask in asks)
+        assert all(ask.beside == (ask.note == "step 0") for ask in asks)
     assert not any(ask.prompt.soft for ask in world.of(Score, "in words"))
 
 
@@ -144,7 +145,9 @@ def test_the_best_iterate_is_put_into_words_and_not_the_last() -> None:
 
 def test_patience_ends_what_gets_no_better() -> None:
     worse = World(loss=float).play(Soft(steps=20, seeds=2, every=2, patience=2), setting_of())
-    assert [ask.note for ask in worse.of(Score, "step")][-1] == "step 4"
+    assert [ask.note for ask in worse.of(Score, "step")][
+        -1
+    ] == "step 6"  # the first iterate is what others must beat
     better = World().play(Soft(steps=20, seeds=2, every=2, patience=2), setting_of())
     assert [ask.note for ask in better.of(Score, "step")][-1] == "step 20"
     assert worse.of(Score, "in words")

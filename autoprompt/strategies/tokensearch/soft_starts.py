@@ -90,7 +90,7 @@ class Starts:
             if not found:
                 raise InputError(
                     f"soft: start: the prompt has none of the token slots {', '.join(names)}",
-                    hint="give the text of a slot, or make a space of the prompt with softened_space",
+                    hint="give the text of a slot, or make a space of the prompt with soft_space",
                 )
             return found
         if isinstance(start, str) and start:
