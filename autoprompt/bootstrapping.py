@@ -108,9 +108,15 @@ def bootstrap(
     task = load_task(task)
     if task.kind != "generation" or not task.read:
         raise InputError(
-            f"task {task.name!r}: worked answers need texts that a model writes and a rule where the answer stands in them "
-            f"(kind is {task.kind}, read is {task.read!r})",
-            hint='in the task: kind: generation, and read: "answer is (\\\\w+)" or the like',
+            f"task {task.name!r}: worked answers need "
+            + (
+                "a rule where in a model's text the answer stands (read is empty)"
+                if task.kind == "generation"
+                else f"texts that a model writes (the kind is {task.kind})"
+            ),
+            hint="in the task: "
+            + ("" if task.kind == "generation" else "kind: generation, and ")
+            + 'read: "answer is (\\\\w+)" or the like',
         )
     if calls is not None and (isinstance(calls, bool) or not isinstance(calls, int) or calls < 1):
         raise InputError(f"calls: must be a whole number of at least 1 (got {calls!r})")

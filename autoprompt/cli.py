@@ -157,7 +157,8 @@ def _run(call: Call, run_dir: Path | None, *, as_json: bool, quiet: bool) -> Non
         command.keep(call, folder)
         say(f"run folder {folder}: the same command, or `autoprompt resume`, goes on with it", quiet=quiet)
     else:
-        say(f"run folder {folder}: goes on where it stopped", quiet=quiet)
+        state = "finished; its result again" if command.is_finished(folder) else "goes on where it stopped"
+        say(f"run folder {folder}: {state}", quiet=quiet)
     go_on = f"`autoprompt resume {shlex.quote(str(folder))}` goes on"
     try:
         with console.progress(silent=as_json or quiet) as on_round:

@@ -17,6 +17,7 @@ from autoprompt.budget import Budget
 from autoprompt.errors import DataError, InputError, UnknownName, nearest
 from autoprompt.exporters import ENDINGS, read_prompt
 from autoprompt.inputs import check_call, load_space, load_task
+from autoprompt.result import FINISHED
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
 from autoprompt.strategy_text import load_strategy
@@ -162,6 +163,14 @@ def keep(call: Call, run_dir: Path) -> None:
 def is_kept(run_dir: Path) -> bool:
     """Whether the folder holds a call."""
     return (run_dir / COMMAND).is_file()
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether the run in the folder came to its end."""
+    try:
+        return json.loads((run_dir / "result.json").read_text("utf-8"))["status"] in FINISHED
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or none of ours
+        return False
 
 
 def recall(run_dir: Path) -> tuple[Call, Path]:

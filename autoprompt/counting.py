@@ -46,11 +46,20 @@ def _count(
     if state not in known:
         name, rest = pending[0], pending[1:]
         slot = spec.slots[name]
-        waiting = tuple(other for other in slot.when if other not in settled)
-        if waiting:
-            known[state] = _count(spec, sets, (*waiting, *pending), settled, known)
-        elif not all(settled[other] in map(str, allowed) for other, allowed in slot.when.items()):
-            known[state] = _count(spec, sets, rest, {**settled, name: ""}, known)
+        # Conditions are met in their order, and what stands behind the first that fails is not met at all.
+        open_or_failed = next(
+            (
+                other
+                for other, allowed in slot.when.items()
+                if other not in settled or settled[other] not in map(str, allowed)
+            ),
+            None,
+        )
+        if open_or_failed is not None and open_or_failed not in settled:
+            known[state] = _count(spec, sets, (open_or_failed, *pending), settled, known)
+        elif open_or_failed is not None:
+            nothing = "0" if slot.pick is not None else ""  # conditions on demonstrations test their number
+            known[state] = _count(spec, sets, rest, {**settled, name: nothing}, known)
         else:
             known[state] = sum(
                 times

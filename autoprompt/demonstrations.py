@@ -91,13 +91,11 @@ def _replaced(
 ) -> list[Example]:
     place = int(rng.integers(len(chosen)))
     held = {example.id for example in chosen}
-    others = [
-        example
-        for example in pool
-        if example.id not in held and (pick.per_label == "any" or example.target == chosen[place].target)
-    ]
-    if others:
-        chosen[place] = others[int(rng.integers(len(others)))]
+    free = [example for example in pool if example.id not in held]
+    if pick.per_label == "equal" and len({example.target for example in pool}) <= max(pick.k):
+        free = [example for example in free if example.target == chosen[place].target]
+    if free:
+        chosen[place] = free[int(rng.integers(len(free)))]
     return chosen
 
 

@@ -198,12 +198,14 @@ class Result:
         return f"no gain shown ({figures}): the manual prompt is returned"
 
     def __str__(self) -> str:
-        header, spent = self.header, self.spent
+        header, spent, measured = self.header, self.spent, "select" if self.test is None else "test"
         if math.isnan(self.seed_select):
             test = "not measured: the run ended before the manual prompt was scored"
         elif self.test is None:
             on_select = f"{100 * self.best_select:.1f} (manual prompt {100 * self.seed_select:.1f})"
-            test = f"select {on_select}; test not touched"
+            test = f"{on_select}; test not touched"
+            if self.candidate.key != self.seed_prompt.key:
+                test += f"; best there: {_one_line(self.candidate)}"
         else:
             found = "" if self.test.shows_gain else "candidate "
             test = f"{found}{_figures(self.test.best)}, manual prompt {_figures(self.test.seed)}"
@@ -214,7 +216,7 @@ class Result:
         lines = "\n".join(
             [
                 f"prompt    {_one_line(self.best)}",
-                f"test      {header['metric']} {test}",
+                f"{measured:<10}{header['metric']} {test}",
                 f"verdict   {self.verdict}",
                 f"spent     {spent.calls:,} calls, {spent.tokens:,} tokens, {spent.seconds:.1f} s "
                 f"(budget {header['budget']})"

@@ -6,6 +6,7 @@ ever run.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -72,7 +73,7 @@ def read_table(path: Path) -> list[Row]:
         line = raw.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x} at offset {error.start})",
-            hint=f"save it as UTF-8, for example: iconv -f latin1 -t utf-8 {path.name} > new{path.suffix}",
+            hint=f"save it as UTF-8, for example: iconv -f {_encoding(raw)} -t utf-8 {path.name} > new{path.suffix}",
         ) from None
     reader = {".jsonl": _jsonl_rows, ".json": _json_rows, ".csv": _csv_rows, ".tsv": _csv_rows}
     rows = list(reader[path.suffix](path, text))
@@ -144,6 +145,11 @@ def target_column(tables: Mapping[str, Sequence[Row]], where: str) -> str:
         f"{where}: which column holds the answer? columns: {', '.join(first) or 'none'}",
         hint="name it: Task.from_rows(rows, target=...)",
     )
+
+
+def _encoding(raw: bytes) -> str:
+    """What a file that is no UTF-8 is most likely written in, as iconv calls it."""
+    return "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin1"
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -192,11 +193,13 @@ class SearchSpace:
         """Number of combinations of choices (conditional ones counted right), at most ``MAX_SIZE``."""
         return count(self.spec, self._sets)
 
-    def enumerate(self) -> Iterator[Prompt]:
-        """All prompts, the default first, each once, made one by one."""
+    def enumerate(self, most: int | None = None) -> Iterator[Prompt]:
+        """All prompts, the default first, each once, made one by one; ``most``: combinations that are looked at."""
         seen: set[str] = set()
         path: list[int] | None = []
-        while path is not None:
+        for _ in itertools.count() if most is None else range(most):
+            if path is None:
+                return
             recorder = Recorder(path)
             prompt = self.draw(recorder)
             if prompt is not None and prompt.key not in seen:

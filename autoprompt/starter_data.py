@@ -18,8 +18,8 @@ from autoprompt.errors import DataError, nearest
 from autoprompt.example import Row, raw_key
 from autoprompt.rows import read_source, target_column
 
-MOST_LABELS = 20
-"""Different answers up to which they are labels, where each stands twice on average."""
+MOST_LABELS, LONGEST = 150, 40
+"""Different answers up to which they are labels, where each stands twice on average, and characters of the longest."""
 _LISTED = 6
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z-]*( [A-Za-z-]+)*")
 _NOT_PLAIN = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
@@ -36,6 +36,7 @@ class Guess:
         left_out: columns that prompts do not read.
         labels: the answers, the most frequent first; none where they are texts to write.
         rows: number of rows by role.
+        several: whether a row lists several answers that all are right.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Guess:
     left_out: tuple[str, ...]
     labels: Mapping[str, int]
     rows: Mapping[str, int]
+    several: bool = False
 
     def __str__(self) -> str:
         """One line: what is taken for what."""
@@ -77,32 +79,38 @@ def guess(source: str, target: str | None = None) -> Guess:
     try:
         target = target or target_column(tables, source)
     except DataError as error:
-        raise DataError(error.message, hint="name it: --target COLUMN") from None
+        mark = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+        hint = (
+            "name it: --target COLUMN"
+            if mark is None
+            else f"cells seem to be set apart by {mark!r}: save it with commas"
+        )
+        raise DataError(error.message, hint=hint) from None
     if not (
         Path(source).is_file() or Path(source).suffix
     ):  # class numbers become the names that the dataset declares
         tables = read_source(source, Path(), target=target)
     rows = [row for part in tables.values() for row in part]
+    _refuse_empty(source, rows, target)
     fields = [name for name in names if name != target and _is_text(rows, name)]
     if not fields:
         raise DataError(
             f"{source}: no column of text beside the answer {target!r}; columns: {', '.join(names)}"
         )
-    answers = Counter(raw_key(row.values.get(target), f"{row.where}: column {target!r}") for row in rows)
+    for name in fields:
+        _refuse_empty(source, rows, name)
+    columns, left_out = _field_names(fields), tuple(name for name in names if name not in (*fields, target))
+    counts = {role: len(part) for role, part in tables.items()}
+    if all(isinstance(row.values[target], list) for row in rows):
+        return Guess(source, target, columns, left_out, {}, counts, several=True)
+    answers = Counter(raw_key(row.values[target], f"{row.where}: column {target!r}") for row in rows)
     if len(answers) == 1:
         raise DataError(
             f"{source}: every answer in column {target!r} is {next(iter(answers))!r}",
             hint="name another: --target COLUMN",
         )
-    few = len(answers) <= MOST_LABELS and 2 * len(answers) <= len(rows)
-    return Guess(
-        source,
-        target,
-        _field_names(fields),
-        tuple(name for name in names if name not in (*fields, target)),
-        dict(answers.most_common()) if few else {},
-        {role: len(part) for role, part in tables.items()},
-    )
+    few = 2 * len(answers) <= len(rows) and len(answers) <= MOST_LABELS and max(map(len, answers)) <= LONGEST
+    return Guess(source, target, columns, left_out, dict(answers.most_common()) if few else {}, counts)
 
 
 def files_for(name: str, found: Guess, folder: Path) -> dict[Path, str]:
@@ -126,7 +134,8 @@ def _task(name: str, found: Guess, source: str) -> str:
         "data:",
         f"  source: {_scalar(source)}   # seen from this file",
         f"  columns: {{{columns}}}   # field that prompts read: column of the data",
-        f"  target: {_scalar(found.target)}   # column with the right answer",
+        f"  {'references' if found.several else 'target'}: {_scalar(found.target)}   # column with the right answer"
+        + "s" * found.several,
     ]
     if found.labels:
         lines += [
@@ -139,6 +148,11 @@ def _task(name: str, found: Guess, source: str) -> str:
         "prompt: |",
         *(f"  {line}" for line in (*_shown(found), "Answer: {{ answer }}")),
         "metric: accuracy" if found.labels else "metric: exact_match",
+        *(
+            []
+            if found.labels
+            else ["# read: 'answer is (\\w+)'   # where in a longer text the answer stands", "max_tokens: 32"]
+        ),
         "# Prompts compete on select; demonstrations come from train; test is touched once, at the end.",
         "# Sizes may be set: {seed: 0, train: 100, select: 100, test: 400}",
         "split: {seed: 0}",
@@ -220,11 +234,28 @@ def _field_names(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _is_text(rows: Iterable[Row], column: str) -> bool:
-    """Whether text stands there in every row, and not a number alone (a CSV file has text only)."""
-    values = [row.values.get(column) for row in rows]
-    return all(isinstance(value, str) for value in values) and not all(
-        _is_number(str(value)) for value in values
+    """Whether text stands there, and not a number alone (a CSV file has text only)."""
+    values = [value for row in rows if (value := row.values.get(column)) not in (None, "")]
+    return (
+        bool(values)
+        and all(isinstance(value, str) for value in values)
+        and not all(_is_number(str(value)) for value in values)
     )
+
+
+def _refuse_empty(source: str, rows: Iterable[Row], column: str) -> None:
+    """Refuse rows in which a column holds nothing: as a label or a text it would count like any other.
+
+    Raises:
+        DataError: says how many and where the first stands.
+    """
+    empty = [row for row in rows if row.values.get(column) is None or not str(row.values[column]).strip()]
+    if empty:
+        count = f"{len(empty)} rows have" if len(empty) > 1 else "1 row has"
+        raise DataError(
+            f"{empty[0].where}: {count} nothing in column {column!r}, this one first",
+            hint="leave such rows out of the file, or fill them",
+        )
 
 
 def _is_number(text: str) -> bool:

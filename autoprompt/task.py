@@ -381,7 +381,7 @@ def _check(task: Task) -> None:
             raise DataError(
                 f"{where}: split {role!r} holds one label only ({targets.pop()!r}, {len(examples)} rows), "
                 "so nothing can be told apart",
-                hint="give rows of every label, or larger splits",
+                hint="give more rows of the rare labels, other sizes, or another seed (split: {seed: 1})",
             )
 
 

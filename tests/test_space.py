@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoprompt.drawing import Recorder, next_path
 from autoprompt.errors import InputError, SpecError
 from autoprompt.prompt import Prompt
 from autoprompt.space import MAX_SIZE, FixedChooser, RandomChooser, SearchSpace, demo_ids
@@ -311,6 +312,46 @@ def test_size_counts_conditional_choices_right() -> None:
     # words 2 x instruction (1 + 1 x 2 hints + 1) x demos (1 + 3 sets) x cue 2
     assert space.size() == len(prompts) == 2 * 4 * 4 * 2
     assert prompts[0] == space.default()
+
+
+def test_sizes_of_what_conditions_lead_to() -> None:
+    """A pick that is not met counts as none shown, and what stands behind a failed condition is not met."""
+    pick = {"k": [0, 2], "sets": 2, "template": "{{ text }} {{ answer }}"}
+    slots = {
+        "mode": {"one_of": ["few", "none"]},
+        "demos": {"pick": pick, "when": {"mode": ["few"]}},
+        "cue": {"one_of": ["So", "Thus"], "when": {"demos": [0]}},
+    }
+    behind = {
+        "a": {"one_of": ["x", "y"]},
+        "b": {"one_of": ["p", "q", "r"]},
+        "c": {"one_of": ["1", "2"], "when": {"a": ["x"], "b": ["p"]}},
+    }
+    for template, named in (
+        ("[[ mode ]] [[ demos ]] {{ text }} [[ cue ]] {{ answer }}", slots),
+        ("[[ a ]] {{ text }} [[ c ]] {{ answer }}", behind),
+    ):
+        space = SearchSpace.from_dict({"template": template, "slots": named}).bind(
+            make_task(), answer_at_end=True
+        )
+        paths, path = 0, []
+        while path is not None:
+            recorder = Recorder(path)
+            space.draw(recorder)
+            paths, path = paths + 1, next_path(recorder.asked)
+        assert space.size() == paths
+
+
+def test_listing_ends_after_so_many_combinations() -> None:
+    options = [f"o{n}" for n in range(10)]
+    slots = {name: {"one_of": options} for name in "abcdef"}
+    template = " ".join(f"[[ {name} ]]" for name in slots) + " {{ text }} {{ answer }}"
+    space = SearchSpace.from_dict({"template": template, "slots": slots})
+    bound = space.bind(
+        make_task(), answer_at_end=True, accepts=lambda prompt: prompt.text.startswith("o0 o0 o0 o0")
+    )
+    assert bound.size() == 10**6
+    assert len(list(bound.enumerate(most=1_000))) == 100
 
 
 OPTION = st.lists(st.sampled_from("abcd"), max_size=2, unique=True)

@@ -103,6 +103,20 @@ def test_answers_that_are_texts_make_a_task_of_writing(write: Write) -> None:
     assert "{{ answer }}" in space.bind(task, answer_at_end=True).default().text
 
 
+def test_many_labels_are_labels_still(write: Write) -> None:
+    rows = [{"text": f"{FRUIT[n % 8]} {n}", "label": f"intent {n % 60}"} for n in range(240)]
+    assert "60 labels: intent 0 (4)" in ok("init", "intents", "--data", write("intents.csv", rows)).stdout
+    assert len(loaded("intents")[0].labels) == 60
+
+
+def test_lists_of_answers_that_are_all_right(write: Write) -> None:
+    rows = [{"question": f"who is {n}?", "answer": [f"Bob {n}", f"Robert {n}"]} for n in range(24)]
+    ok("init", "names", "--data", write("names.jsonl", rows))
+    task, _ = loaded("names")
+    assert task.kind == "generation"
+    assert all(len(example.references) == 2 for example in task.train)
+
+
 def test_given_splits_are_used(write: Write, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(

@@ -121,7 +121,7 @@ Play = Generator[Sequence[Ask], Sequence[Answer], None]
 class Played(Strategy):
     """Hands the questions of its ``_search`` on, and their answers to it; ends with it, or with the budget.
 
-    ``_spent``: calls that were asked for so far, whether or not some had been asked before.
+    ``_spent``: calls that were asked for so far and answered, whether or not some had been asked before.
     """
 
     _setting: Setting = field(init=False, repr=False, compare=False)
@@ -148,7 +148,8 @@ class Played(Strategy):
         if len(answers) < len(self._asks):
             self._asks = ()
             return
-        self._spent += sum(map(price, self._asks))
+        filled_in = sum(answer.imputed for answer in answers if isinstance(answer, Scored))  # by a race
+        self._spent += sum(map(price, self._asks)) - filled_in
         try:
             self._asks = self._play.send(answers)
         except StopIteration:

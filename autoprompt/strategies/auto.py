@@ -46,12 +46,8 @@ class Auto(Strategy):
     @property
     def note(self) -> str:
         """What was chosen and why, in one line."""
-        edited = self._leftover is not None and self._leftover.begun > 1
-        return (
-            f"{self._note}; with the calls it left over hill_climb, for edits of the best"
-            if edited
-            else self._note
-        )
+        more = "; with the calls it left over hill_climb, for edits of the best"
+        return self._note + (more if self._edited else "")
 
     def begin(self, setting: Setting) -> None:
         """Choose, and start what was chosen."""

@@ -27,6 +27,8 @@ from autoprompt.prompt import Prompt
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.tpe import comparable
 
+_PASSES = 200
+"""Rounds in a row answered from memory after which a stage that only repeats itself is taken to be done."""
 Question = tuple[str, str, str, int]
 """Kind of ask, prompt key, example id, repeat: what is charged once."""
 
@@ -114,6 +116,7 @@ class Chain(Strategy):
 
     def ask(self) -> list[Ask]:
         """Return the stage's next questions, as many as its share pays for, or those of the next stage."""
+        passes = 0
         while self._stage < len(self.strategies):
             wanted = [] if self._ending else self.strategies[self._stage].ask()
             self._round = self._fitting(wanted)
@@ -124,6 +127,8 @@ class Chain(Strategy):
             if new:
                 return new
             self._pass_on()
+            passes += 1
+            self._ending |= passes >= _PASSES
         return []
 
     def tell(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
@@ -132,6 +137,7 @@ class Chain(Strategy):
         for ask, answer in scored_pairs(asks, answers):
             if (
                 not ask.beside
+                and not answer.imputed
                 and not ask.prompt.soft
                 and ask.examples == self._setting.select
                 and ask.repeat == 0

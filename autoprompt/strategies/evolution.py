@@ -261,8 +261,8 @@ class Evolution(Played):
 
     def _chosen(self, bred: Sequence[Bred]) -> list[Bred]:
         """Those of the children that are measured: each the best of one draw of what they may be worth."""
-        if len(bred) <= self.batch:
-            return list(bred)
+        if len(bred) <= self.batch or not len(self._surrogate):
+            return list(bred[: self.batch])
         prompts = [prompt for _, prompt in bred]
         taken: list[int] = []
         mean, spread = self._surrogate.posterior(prompts)

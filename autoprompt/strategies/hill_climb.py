@@ -101,9 +101,11 @@ class HillClimb(Played):
                     (here,) = yield from self._rated([("restart", again)], breeder)
 
     def _start(self, breeder: Breeder) -> Generator[Sequence[Ask], Sequence[Answer], Rated]:
-        """The seed prompt where the space holds it, else the space's default if it is the better of the two."""
+        """The seed prompt where it is of the space, as what an earlier stage of a chain found; else the space's default."""
         setting = self._setting
         seed = setting.seed_prompt, self._fitness(setting.seed_scored)
+        if setting.seed_prompt.choices:
+            return seed
         default = breeder.claim(setting.space.default())
         if default is None:
             return seed

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from autoprompt.asks import Answer, Ask, Floats, Score, Scored
+from autoprompt.asks import Answer, Ask, Floats, Score, Scored, price
 from autoprompt.errors import InputError, nearest
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.comparing.evidence import expected_scores, log_wealth, signed_rank_p
@@ -170,7 +170,8 @@ class Racing(Strategy):
         others = [index for index, ask in enumerate(self._asks) if not self._is_raced(ask)]
         self._sent = [index for index in others if index not in self._done] + runners
         if self._left is not None:
-            self._left -= len(runners) * len(block)
+            passed = sum(price(self._asks[index]) for index in self._sent if index not in self._racers)
+            self._left -= len(runners) * len(block) + passed
         return [
             self._asks[index]
             if whole or index not in self._racers

@@ -23,7 +23,7 @@ PATIENCE = 200
 SHUFFLED = 20_000
 """Spaces up to this size are listed and shuffled; larger ones are listed in their own order."""
 LISTED = 200_000
-"""Prompts looked at when a large space is listed because draws bring nothing new."""
+"""Combinations looked at when a large space is listed because draws bring nothing new."""
 
 
 class Unseen:
@@ -79,7 +79,7 @@ class Unseen:
 
     def _list(self) -> Iterator[Prompt]:
         if self._space.size() > SHUFFLED:
-            return (prompt for prompt, _ in zip(self._space.enumerate(), range(LISTED), strict=False))
+            return self._space.enumerate(most=LISTED)
         prompts = list(self._space.enumerate())
         return iter([prompts[index] for index in self._rng.permutation(len(prompts))])
 

@@ -70,6 +70,15 @@ def test_what_is_left_over_goes_to_edits(others: list[str]) -> None:
         assert strategy.note == "hill_climb: the space holds one prompt, whose words may be edited"
 
 
+def test_no_edits_are_told_where_none_were_paid_for() -> None:
+    task = make_task()
+    slots = {"instruction": {"one_of": [WORDS, "Judge it.", "What is it?"], "edit": {}}}
+    space = SearchSpace.from_dict({"template": "[[ instruction ]] {{ text }} {{ answer }}", "slots": slots})
+    strategy = Auto()
+    World.drawn(0).play(strategy, task, space.bind(task, answer_at_end=True), calls=3 * len(task.select) + 2)
+    assert strategy.note == "random_search: the budget pays for all 3 prompts of the space"
+
+
 def test_keeps_the_contract() -> None:
     check_strategy(Auto)
 

@@ -11,6 +11,7 @@ from autoprompt.asks import Answer, Ask, Score, Scored, scored_pairs
 from autoprompt.errors import InputError
 from autoprompt.strategies import Setting
 from autoprompt.strategies.chain import Chain
+from autoprompt.strategies.hill_climb import HillClimb
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
@@ -71,6 +72,45 @@ def test_a_stage_without_a_share_gets_no_more_than_is_left(options: int, left: i
     run(Chain(strategies=(first, second), shares=(1.0, 0.0)), task, 16 * 101)
     assert first.settings[0].calls == 16 * 100
     assert [setting.calls for setting in second.settings] == ([16 * left] if left else [])
+
+
+def test_a_climb_begins_at_the_best_of_the_stage_before() -> None:
+    task = planted(seed=3, slots=4, options=4, n_examples=16)
+    first = Spy()
+    asked: list[Score] = []
+
+    def answer(ask: Score) -> Scored:
+        asked.append(ask)
+        return task.oracle(ask)
+
+    run(Chain(strategies=(first, HillClimb()), shares=(1.0, 1.0)), task, 16 * 21, answer=answer)
+    before = 1 + len(first.told)
+    best = max(asked[:before], key=lambda ask: task.oracle(ask).merit).prompt
+    assert best.choices, "else the seed is the best"
+    (one, *_) = asked[before:]
+    assert sum(best.choices[name] != one.prompt.choices[name] for name in best.choices) == 1
+
+
+def test_what_a_race_filled_in_does_not_lead() -> None:
+    task = planted(seed=1, slots=4, options=4, n_examples=64)
+    first, second = Spy(batch=8), Spy(batch=8)
+    for seed in range(6):
+        race = Racing(inner=Chain(strategies=(first, second)), method="halving")
+        run(race, task, 64 * 20, seed)
+        began = second.settings[-1]
+        assert not began.seed_scored.imputed
+
+
+def test_a_stage_that_repeats_itself_for_ever_ends() -> None:
+    task = planted(seed=1, slots=2, options=2, n_examples=16)
+
+    class Same(RandomSearch):
+        def ask(self) -> list[Score]:
+            return [Score(task.task.seed_prompt, task.task.select)]
+
+    last = Spy()
+    run(Chain(strategies=(Same(), last)), task, 16 * 20)
+    assert last.told
 
 
 def test_budget_below_one_round_of_the_first_stage() -> None:

@@ -11,7 +11,7 @@ import pytest
 from autoprompt.asks import Score, Scored
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
-from autoprompt.strategies.evolving.surrogate import Surrogate
+from autoprompt.strategies.evolving.surrogate import Surrogate, distance
 from autoprompt.strategies.gp import GP
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
@@ -70,10 +70,28 @@ def test_measurements_that_are_all_alike_leave_everything_open() -> None:
     task = planted(seed=0, slots=3, options=3, n_examples=16)
     prompts = list(task.space.enumerate())
     process = Surrogate()
-    process.take(prompts[:6], np.full(6, 0.5), np.ones(6))
-    mean, spread = process.posterior(prompts[6:12])
-    assert np.allclose(mean, 0.0)
-    assert (np.diag(spread) > 0.1).all()
+    for alike in (0.5, 0.7, 0.1):  # the mean of seven times 0.7 is not 0.7
+        process.take(prompts[:7], np.full(7, alike), np.ones(7))
+        mean, spread = process.posterior(prompts[7:12])
+        assert np.allclose(mean, 0.0)
+        assert (np.diag(spread) > 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\n", " "),
+        ("", "\n\n"),
+        ("It was", "it was"),
+        ("not only good", "only not good"),
+        ("a a", "a"),
+        ("so:", "so"),
+    ],
+)
+def test_texts_that_differ_lie_apart(one: str, other: str) -> None:
+    assert 0.1 <= distance(one, other) == distance(other, one) <= 1
+    assert distance(one, one) == 0
+    assert distance("It was", "it was") < distance("It was", "Verdict") == 1
 
 
 def test_a_metric_over_the_set_is_measured_whole() -> None:

@@ -24,6 +24,8 @@ from autoprompt.asks import Floats
 from autoprompt.prompt import Prompt
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+_PIECE = re.compile(r"\w+|\s+|[^\w\s]")
+_ALIKE = 1e-9  # spread below which measurements differ by rounding only
 PARTS = ((0.7, 0.3, 0.0), (0.4, 0.6, 0.0), (0.2, 0.8, 0.0), (0.4, 0.2, 0.4))
 """Shares of the variance between prompts that are due to single choices, to pairs of them, and to all together."""
 NOISES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -69,7 +71,8 @@ class Surrogate:
         rows, targets = self._rows[-MOST:], np.array(self._targets[-MOST:])
         weights = np.array(self._weights[-MOST:])
         roots = np.sqrt(weights)
-        weighted = roots * (targets - float(np.average(targets, weights=weights))) / (targets.std() or 1.0)
+        apart, spread = targets - float(np.average(targets, weights=weights)), float(targets.std())
+        weighted = roots * apart / spread if spread > _ALIKE else np.zeros(len(targets))
         asked = [self._places(prompt.choices) for prompt in prompts]
         known = self._distances(rows, rows)
         best: tuple[float, tuple[float, float, float], float, Floats, Floats] | None = None
@@ -143,7 +146,9 @@ def distance(one: Any, other: Any) -> float:
     if one == other:
         return 0.0
     if isinstance(one, str) and isinstance(other, str):
-        return _unshared(_WORD.findall(one.lower()), _WORD.findall(other.lower()))
+        return _unshared(_WORD.findall(one.lower()), _WORD.findall(other.lower())) or _spelled_apart(
+            one, other
+        )
     if isinstance(one, list) and isinstance(other, list):
         shared = _unshared(one, other)
         return shared if shared else _turned(one, other)
@@ -156,6 +161,14 @@ def _unshared(one: Sequence[str], other: Sequence[str]) -> float:
     """One less the share of all items that both have (Jaccard)."""
     left, right = set(one), set(other)
     return 1.0 - len(left & right) / len(left | right) if left | right else 0.0
+
+
+def _spelled_apart(one: str, other: str) -> float:
+    """Of texts of the same words: half the share of neighbours (words, marks, stretches of white space, as they are written)
+    that they do not share, so that another order, case or line break is never the same text.
+    """
+    pairs = [list(itertools.pairwise(["", *_PIECE.findall(text), ""])) for text in (one, other)]
+    return 0.5 * max(0.2, _unshared(*[[repr(pair) for pair in each] for each in pairs]))
 
 
 def _turned(one: Sequence[str], other: Sequence[str]) -> float:
