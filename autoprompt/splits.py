@@ -72,6 +72,11 @@ def make_splits(
     for role, examples in found.items():
         if not examples:
             raise DataError(f"{where}: split {role!r} holds no rows")
+    empty = sum(_is_empty(example) for examples in found.values() for example in examples)
+    if empty:
+        notes.append(
+            f"{empty} rows hold no text at all: they count like any other, repeats of each other left out"
+        )
     pool_role = next(role for role in ROLES if role in found)
     _drop_shared(found, notes)
     result: dict[str, list[Example]] = {}
@@ -89,6 +94,10 @@ def make_splits(
             )
     train, select, test = (tuple(result[role]) for role in ROLES)
     return Splits(train, select, test, tuple(notes))
+
+
+def _is_empty(example: Example) -> bool:
+    return not any("".join(value).strip() for value in example.fields.values())
 
 
 def take(examples: Sequence[Example], n: int, *, seed: int, stratify: bool) -> tuple[Example, ...]:

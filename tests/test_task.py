@@ -104,6 +104,13 @@ def test_a_missing_select_is_carved_from_train() -> None:
     assert not set(task.train) & set(task.select)
 
 
+def test_rows_without_a_text_are_told() -> None:
+    rows = [*ROWS, {"text": " ", "label": "pos"}, {"text": "", "label": "neg"}]
+    (note,) = [note for note in Task.from_rows(rows, fields=["text"]).notes if "no text" in note]
+    assert note.startswith("2 rows hold no text at all")
+    assert not Task.from_rows(ROWS, fields=["text"]).notes
+
+
 def test_repeated_rows_are_dropped_before_splitting_and_told() -> None:
     doubled = [*ROWS, *ROWS[:7], {**ROWS[0], "label": "pos"}]
     task = Task.from_rows(doubled)

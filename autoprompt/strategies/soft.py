@@ -62,7 +62,7 @@ class Soft(Played):
 
     The best iterate on select is the result. The start is measured, but is none: it is words, which mostly were chosen by
     their score on the same examples, so that the luck in it would stop every training at its start (16-shot, 26 trainings
-    from prompts that ``tpe`` found: test accuracy 1.2 +- 0.8 points higher without it; cold starts do not differ).
+    from prompts that ``tpe`` found: test accuracy 0.7 +- 0.6 points higher without it; cold starts do not differ).
 
     Attributes:
         steps: steps of each training; None: as many as the budget pays for, at most 1,000.
