@@ -205,14 +205,19 @@ def export_adapter(run_dir: Path, folder: Path) -> Path:
     from autoprompt.models.load import load_model
     from autoprompt.softfiles import export_peft, load_soft
 
-    call, _ = recall(run_dir)
+    call, home = recall(run_dir)
     if not (run_dir / "soft" / "soft.json").is_file():
         raise InputError(
             f"{str(run_dir)!r}: the run has no soft prompt",
             hint="run `autoprompt optimize ... --strategy soft` (or project), or leave --peft out",
         )
-    model = load_model(call.model)
-    samples = [example.fields for example in load_task(call.task).select[:4]]
+    here = Path.cwd()
+    try:
+        os.chdir(home if home.is_dir() else here)  # names and paths are meant as they were there
+        model = load_model(call.model)
+        samples = [example.fields for example in load_task(call.task).select[:4]]
+    finally:
+        os.chdir(here)
     return export_peft(folder, load_soft(run_dir / "soft", model), model, samples=samples)
 
 

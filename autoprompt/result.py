@@ -274,7 +274,7 @@ class Result:
             if self.shortest is None
             else self._described(self.shortest.prompt, self.shortest.score or 0.0),
             "soft": self._described_soft(),
-            "findings": dict(self.findings),
+            "findings": _finite(self.findings),
             "noise_floor": None if self.noise is None else _number(self.noise),
             "cost": {"search": dict(vars(self.spent)), "test": dict(vars(self.measured))},
             "pareto": [self._on_front(trial) for trial in self.pareto],
@@ -360,6 +360,15 @@ def _shapes(prompt: Prompt) -> str:
 def _figures(estimate: Estimate) -> str:
     interval = estimate.interval
     return f"{100 * estimate.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with null where a number is none: JSON knows no other."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float) -> float | None:

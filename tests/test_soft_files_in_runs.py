@@ -61,6 +61,10 @@ def test_commands_take_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert config["peft_type"] == "PROMPT_TUNING"
     assert "--peft FOLDER" in refused(2, "export", run)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ok("export", run, "--peft", "again")
+    assert (tmp_path / "elsewhere" / "again" / "adapter_config.json").is_file()
 
 
 def test_a_run_without_rows_has_no_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from autoprompt.api import Round, evaluate, optimize
 from autoprompt.asks import Score, Scored, Tune, Tuned
 from autoprompt.budget import Budget
 from autoprompt.cache import Cache
-from autoprompt.errors import BudgetError, MissingCapability
+from autoprompt.errors import BudgetError, InputError, MissingCapability
 from autoprompt.harness import Harness
 from autoprompt.models import Failure
 from autoprompt.result import Result
@@ -28,7 +28,7 @@ from autoprompt.strategies.project import Project
 from autoprompt.strategies.soft import Soft
 from autoprompt.task import Task
 from autoprompt.trial import Trial
-from autoprompt.triggers import trigger_space
+from autoprompt.triggers import soft_space, trigger_space
 from tests.asking import KINDS, PROMPT, SOME, TASK, count, harness, load
 from tests.models.test_soft import own_rows
 
@@ -101,6 +101,43 @@ def test_a_start_that_was_chosen_on_select_does_not_stop_the_training_there() ->
     assert (start.loss or 0.0) < min(trial.loss or 0.0 for trial in trained)
     assert result.soft is not None
     assert result.soft.key in {trial.key for trial in trained}
+
+
+WRITING = Task.from_rows(
+    [{"text": f"say {n}", "target": f"it was {'good' if n % 2 else 'bad'}"} for n in range(16)],
+    name="writing",
+    kind="generation",
+    prompt="Say: {{ text }} It was {{ answer }}",
+    max_tokens=3,
+)
+
+
+def test_free_text_has_no_losses_and_a_result_all_the_same(tmp_path: Path) -> None:
+    search = Project(batch=4, seeds=1, every=2, steps=2, nearest=2, width=1)
+    space = trigger_space(WRITING, 2, policy="any")
+    result = optimize(
+        WRITING, load("gpt2"), 3_000, space=space, strategy=search, seed=1, run_dir=tmp_path / "run"
+    )
+    found = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["findings"]
+    assert {row["worth"] for row in found["rows"]} == {None}
+    assert result.status in ("complete", "budget")
+    with pytest.raises(InputError, match="init labels: the task has no label words"):
+        optimize(WRITING, load("gpt2"), 3_000, space=space, strategy=Soft(init="labels", steps=1, batch=4))
+
+
+def test_all_words_of_a_long_prompt_become_rows() -> None:
+    lines = [
+        "Read the whole review with care.",
+        "Think of what its writer felt at the end.",
+        "Review: {{ text }}",
+        "One word says it best.",
+        "The writer found it {{ answer }}",
+    ]
+    space = soft_space(TASK, "\n".join(lines))
+    search = Soft(batch=4, seeds=1, every=2, steps=1)
+    result = optimize(TASK, "bundled:causal", 400, space=space, strategy=search)
+    assert result.soft is not None
+    assert len(result.soft.soft) >= 3
 
 
 def test_what_is_written_of_it(tmp_path: Path) -> None:

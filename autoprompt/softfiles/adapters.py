@@ -82,7 +82,8 @@ def import_peft(
     PEFT reads the rows before the special tokens a text begins with, and we after them: where the tokenizer adds such
     tokens, the prompt is a start to train from and not the same function, which a warning says. Of an adapter that
     ``export_peft`` wrote, rows of such tokens are left out: with the template in its ``prompt.json`` (and
-    ``{{ answer }}`` at its end) it is the same function again, if all of it in rows.
+    ``{{ answer }}`` at its end) it is the same function again, if all of it in rows; where ``drop`` there is above 0, the
+    template repeats what is in the rows, and a warning says so.
 
     Args:
         folder: of the adapter.
@@ -98,12 +99,18 @@ def import_peft(
     from autoprompt.models.hf import peft_format
     from autoprompt.models.hf.portrait import opened
 
-    rows, special = peft_rows(folder), _special_rows(Path(folder))
+    rows, special, drop = peft_rows(folder), *_ours(Path(folder))
     inner = opened(model)
     rows = SoftRows(rows.values[special:], rows.form)
     prompt, alike = peft_format.in_front(inner, template, words or {}, rows, slot)
     start = peft_format.special_start(inner)
-    if start and not special:
+    if drop:
+        warnings.warn(
+            f"{folder}: its rows are those of the template's first {drop} tokens, too, which the prompt repeats; scores "
+            "differ until it is trained on (load_soft reads the prompt that was exported)",
+            stacklevel=2,
+        )
+    elif start and not special:
         warnings.warn(
             f"{folder}: PEFT reads the rows before {start}, the prompt holds them after it; scores differ until it is "
             "trained on",
@@ -183,11 +190,12 @@ def export_peft(
     return folder
 
 
-def _special_rows(folder: Path) -> int:
-    """How many rows of an adapter of ours are of special tokens; none of another's."""
+def _ours(folder: Path) -> tuple[int, int]:
+    """How many rows of an adapter of ours are of special tokens, and of the template's first tokens; none of another's."""
     path = folder / "prompt.json"
-    count = read_json(path, "").get("special_rows") if path.is_file() else 0
-    return count if isinstance(count, int) else 0
+    reading = read_json(path, "") if path.is_file() else {}
+    special, drop = (reading.get(name) for name in ("special_rows", "drop"))
+    return (special if isinstance(special, int) else 0), (drop if isinstance(drop, int) else 0)
 
 
 def _refuse_foreign(folder: Path) -> None:

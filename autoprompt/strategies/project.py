@@ -233,7 +233,8 @@ class Project(Soft):
         answers = yield asks
         losses = [each.loss for each in answers if isinstance(each, Scored)]
         for row, loss in zip(self._findings["rows"], losses[1:], strict=True):
-            row["worth"] = round(loss - losses[0], 4)
+            worth = loss - losses[0]
+            row["worth"] = round(worth, 4) if np.isfinite(worth) else None  # free text has no losses
 
     def _neighbours(self, best: Prompt) -> list[dict[str, Any]]:
         """What is near to every row, and whether that says anything."""

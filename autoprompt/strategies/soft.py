@@ -128,6 +128,15 @@ class Soft(Played):
                     f"soft: no {name} {value!r}{nearest(str(value), known)}; it is one of {', '.join(known)}"
                 )
         self._training(0, self.steps if self.steps is not None else 1)
+        values = self.start.values() if isinstance(self.start, Mapping) else ()
+        if not isinstance(self.start, (str, Prompt, SoftRows, Mapping)) or not all(
+            isinstance(rows, SoftRows) for rows in values
+        ):
+            given = {type(each).__name__ for each in values} or {type(self.start).__name__}
+            raise InputError(
+                f"soft: start must be a text, a prompt, rows or slot name to rows (got {', '.join(sorted(given))})",
+                hint="of a result: start=result.candidate, or result.soft; of an array: SoftRows(array)",
+            )
 
     def describe(self) -> dict[str, Any]:
         """As any strategy's, rows and prompts by their hash."""

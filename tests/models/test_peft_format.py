@@ -328,6 +328,17 @@ def test_rows_before_a_special_token_come_in_with_a_warning(tmp_path: Path) -> N
     ours(model, prompt, TEXTS[0])
 
 
+def test_an_adapter_whose_template_repeats_what_is_in_the_rows_comes_in_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    model = loaded("llama")
+    export_peft(tmp_path, soft_prompt(model, "[[ a ]]\n{{ text }}\nIt was\n{{ answer }}"), model)
+    reading = json.loads((tmp_path / "prompt.json").read_text("utf-8"))
+    assert reading["drop"] > 0
+    with pytest.warns(UserWarning, match=f"first {reading['drop']} tokens, too, which the prompt repeats"):
+        import_peft(tmp_path, f"{reading['template']}{{{{ answer }}}}", model, words=WORDS)
+
+
 def test_adapters_that_hold_no_rows_are_errors_that_teach(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)no such folder.*save_pretrained"):
         peft_rows(tmp_path / "none")

@@ -371,3 +371,35 @@ def test_what_it_is_can_be_written_down() -> None:
     described = [json.dumps(Soft(start=start).describe()) for start in starts]
     assert len(set(described)) == len(starts)
     assert json.loads(described[0])["strategy"] == "soft"
+
+
+def test_a_text_for_one_slot_leaves_the_others_their_own() -> None:
+    space = space_of(template=TWO, init="people loved")
+    assert sorted(first_prompt(Soft(), space).slots.values()) == ["people loved"] * 2
+    assert sorted(first_prompt(Soft(start="the slow dog"), space).slots.values()) == [
+        "people loved",
+        "the slow dog",
+    ]
+
+
+def test_rows_replace_a_text_of_any_length() -> None:
+    for length in (1, 7):
+        rows = rows_of(np.ones((length, 32)))
+        prompt = first_prompt(Soft(start=rows), space_of(init="the film was good"))
+        assert prompt.soft["t"] == rows
+        assert len(read(prompt)["t"]) == length
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (np.zeros((3, 32)), "got ndarray"),
+        ({"t": "good people"}, "got str"),
+        (3, "got int"),
+        (None, "got NoneType"),
+    ],
+)
+def test_a_start_of_another_kind_is_refused(start: Any, said: str) -> None:
+    with pytest.raises(InputError, match=f"soft: start must be a text, a prompt, rows .*{said}") as caught:
+        Soft(start=start)
+    assert "result.candidate" in caught.value.hint

@@ -11,11 +11,12 @@ import numpy as np
 from autoprompt.errors import InputError, UnknownName, nearest
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
-from autoprompt.strategies.tokensearch.board import Board
+from autoprompt.strategies.tokensearch.board import Board, Trigger
 
 if TYPE_CHECKING:
     from autoprompt.strategies.soft import Soft
 
+TRIES = 100
 COMMON = 5000
 """Tokens that vocabulary starts are drawn from, the first of those allowed (Lester et al. 2021, section 3.2)."""
 
@@ -30,31 +31,43 @@ class Starts:
     def prompt(self) -> Prompt:
         """A prompt with rows in all token slots."""
         rows, texts = self._rows(), self._texts()
-        triggers = self.board.drawn(1)
-        if not triggers:
-            raise InputError(
-                "soft: no drawn tokens are read back as they are in the token slots",
-                hint="put a space between the slots and what stands beside them",
-            )
-        trigger, _ = triggers[0]
-        for name, spec in self.board.specs.items():
-            wanted = rows[name].shape[0] if name in rows else spec.n
-            ids = self._ids_of(name, texts[name]) if name in texts else list(trigger[name])
-            if name in texts and name not in rows:
-                wanted = self.soft.length or len(ids)
-            trigger = trigger.replaced(name, self._fitted(name, ids, wanted))
-        standing = self.board.standing([trigger])
-        if not standing:
-            raise InputError(
-                f"soft: the start {self.board.prompt(trigger).text!r:.200} is not read back as the tokens it is made of",
-                hint="begin at a text of whole words, with spaces around the slot",
-            )
-        trigger, prompt = standing[0]
+        trigger, prompt = self._anchored(rows, texts)
         made = {
             name: rows.get(name) or self._made(name, trigger[name], name in texts)
             for name, _ in trigger.slots
         }
         return prompt.softened(made)
+
+    def _anchored(self, rows: Mapping[str, SoftRows], texts: Mapping[str, str]) -> tuple[Trigger, Prompt]:
+        """Tokens for all slots, as many as there are to be rows, that are read back as they are: of the slots' texts, and
+        drawn where a slot has none or too few.
+        """
+        known = {name: self._ids_of(name, text) for name, text in texts.items()}
+        drawn = False
+        for _ in range(TRIES):
+            slots = {}
+            for name, spec in self.board.specs.items():
+                ids = known.get(name, [])
+                wanted = rows[name].shape[0] if name in rows else self._wanted(ids, spec.n)
+                slots[name] = self._fitted(name, ids, wanted, asked=name not in rows and name in known)
+                drawn |= slots[name] != ids[:wanted]
+            standing = self.board.standing([Trigger.of(slots)])
+            if standing:
+                return standing[0]
+            if not drawn:
+                break
+        if drawn:
+            raise InputError(
+                "soft: no drawn tokens are read back as they are in the token slots",
+                hint="put a space between the slots and what stands beside them",
+            )
+        raise InputError(
+            f"soft: the start {self.board.prompt(Trigger.of(slots)).text!r:.200} is not read back as its tokens",
+            hint="begin at a text of whole words, with spaces around the slot",
+        )
+
+    def _wanted(self, ids: Sequence[int], n: int) -> int:
+        return (self.soft.length or len(ids)) if ids else n
 
     def _rows(self) -> dict[str, SoftRows]:
         """Rows that are given, by slot."""
@@ -85,6 +98,11 @@ class Starts:
     def _texts(self) -> dict[str, str]:
         """Texts that are given, by slot."""
         start, names = self.soft.start, list(self.board.specs)
+        own = (
+            {name: text for name, text in self.board.texts.items() if text}
+            if self.soft.init == "text"
+            else {}
+        )
         if isinstance(start, Prompt):
             found = {name: text for name, text in start.slots.items() if name in names}
             if not found:
@@ -92,12 +110,8 @@ class Starts:
                     f"soft: start: the prompt has none of the token slots {', '.join(names)}",
                     hint="give the text of a slot, or make a space of the prompt with soft_space",
                 )
-            return found
-        if isinstance(start, str) and start:
-            return {names[0]: start}
-        if self.soft.init == "text":
-            return {name: text for name, text in self.board.texts.items() if text}
-        return {}
+            return {**own, **found}
+        return {**own, names[0]: start} if isinstance(start, str) and start else own
 
     def _ids_of(self, name: str, text: str) -> list[int]:
         """The tokens of a text in its slot."""
@@ -110,17 +124,17 @@ class Starts:
             )
         return list(found[name])
 
-    def _fitted(self, name: str, ids: list[int], wanted: int) -> list[int]:
-        """As many tokens as there are to be rows."""
+    def _fitted(self, name: str, ids: list[int], wanted: int, *, asked: bool) -> list[int]:
+        """As many tokens as there are to be rows; ``asked``: whether what becomes of the others was left to ``rest``."""
         if len(ids) == wanted:
             return ids
-        if self.soft.rest == "error":
+        if asked and self.soft.rest == "error":
             raise InputError(
                 f"soft: the start of slot {name!r} has {len(ids)} tokens, but {wanted} rows are wanted",
                 hint="give another length, or rest='vocabulary' (fills up) or rest='cut'",
             )
         if len(ids) > wanted:
-            if self.soft.rest == "cut" or name not in self._texts():
+            if self.soft.rest == "cut" or not asked:
                 return ids[:wanted]
             raise InputError(
                 f"soft: the start of slot {name!r} has {len(ids)} tokens, more than the {wanted} rows wanted",
@@ -141,6 +155,8 @@ class Starts:
                 for words in self.board.base.words.values()
                 for word in words
             ]
+            if not means:
+                raise InputError("soft: init labels: the task has no label words", hint="init='vocabulary'")
             count = min(len(means), len(rows))
             rows[:count] = means[:count]
         return SoftRows(rows)
