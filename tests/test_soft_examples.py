@@ -139,8 +139,12 @@ def test_who_stops_early_has_what_was_best_on_dev_by_then(modules: Any) -> None:
         {"step": 20, "select": 0.8, "loss": 0.5, "test": 0.72},
         {"step": 30, "select": 0.7, "loss": 0.1, "test": 0.99},
     ]
-    assert [table.stopped({"curve": curve}, step) for step in (0, 10, 30)] == [0.51, 0.70, 0.72]
-    cells = {("model", "mr"): {"ours, cold": {"16-1": {"curve": curve, "test": 0.75}}}}
+    cold, warm = ({"curve": curve, "method": method} for method in ("ours, cold", table.WARM))
+    assert [table.stopped(cold, step) for step in (0, 10, 30)] == [0.51, 0.70, 0.72]
+    curve[0]["select"] = 0.9  # chosen there, so it says nothing
+    assert [table.stopped(cold, step) for step in (0, 10, 30)] == [0.51, 0.51, 0.51]
+    assert [table.stopped(warm, step) for step in (0, 10, 30)] == [0.51, 0.70, 0.72]
+    cells = {("model", "mr"): {"ours, cold": {"16-1": {**cold, "test": 0.75}}}}
     assert "| model | mr | 1 | 30 | - | - | - | 75.0 ± 0.0 | - |" in table.report(cells, 30)
 
 
