@@ -46,8 +46,8 @@ def _count(
     if state not in known:
         name, rest = pending[0], pending[1:]
         slot = spec.slots[name]
-        # Conditions are met in their order, and what stands behind the first that fails is not met at all.
-        open_or_failed = next(
+        # The first condition that is not known to hold: the walk meets them in their order and stops at one that fails.
+        unmet = next(
             (
                 other
                 for other, allowed in slot.when.items()
@@ -55,9 +55,9 @@ def _count(
             ),
             None,
         )
-        if open_or_failed is not None and open_or_failed not in settled:
-            known[state] = _count(spec, sets, (open_or_failed, *pending), settled, known)
-        elif open_or_failed is not None:
+        if unmet is not None and unmet not in settled:
+            known[state] = _count(spec, sets, (unmet, *pending), settled, known)
+        elif unmet is not None:
             nothing = "0" if slot.pick is not None else ""  # conditions on demonstrations test their number
             known[state] = _count(spec, sets, rest, {**settled, name: nothing}, known)
         else:

@@ -86,19 +86,18 @@ def guess(source: str, target: str | None = None) -> Guess:
             else f"cells seem to be set apart by {mark!r}: save it with commas"
         )
         raise DataError(error.message, hint=hint) from None
-    if not (
-        Path(source).is_file() or Path(source).suffix
-    ):  # class numbers become the names that the dataset declares
+    if not (Path(source).is_file() or Path(source).suffix):
+        # read once more, so that class numbers become the names that the dataset declares
         tables = read_source(source, Path(), target=target)
     rows = [row for part in tables.values() for row in part]
-    _refuse_empty(source, rows, target)
+    _refuse_empty(rows, target)
     fields = [name for name in names if name != target and _is_text(rows, name)]
     if not fields:
         raise DataError(
             f"{source}: no column of text beside the answer {target!r}; columns: {', '.join(names)}"
         )
     for name in fields:
-        _refuse_empty(source, rows, name)
+        _refuse_empty(rows, name)
     columns, left_out = _field_names(fields), tuple(name for name in names if name not in (*fields, target))
     counts = {role: len(part) for role, part in tables.items()}
     if all(isinstance(row.values[target], list) for row in rows):
@@ -243,7 +242,7 @@ def _is_text(rows: Iterable[Row], column: str) -> bool:
     )
 
 
-def _refuse_empty(source: str, rows: Iterable[Row], column: str) -> None:
+def _refuse_empty(rows: Iterable[Row], column: str) -> None:
     """Refuse rows in which a column holds nothing: as a label or a text it would count like any other.
 
     Raises:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autoprompt.strategies.soft import Soft
 
 TRIES = 100
+"""Draws after which tokens that are read back as they are do not seem to exist."""
 COMMON = 5000
 """Tokens that vocabulary starts are drawn from, the first of those allowed (Lester et al. 2021, section 3.2)."""
 
