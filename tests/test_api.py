@@ -18,10 +18,12 @@ from autoprompt.asks import Answer, Ask, Score
 from autoprompt.errors import InputError, ModelError, StudyMismatch, TooManyFailures
 from autoprompt.models import Failure, LabelReply, LabelRequest
 from autoprompt.result import Comparison, Result
+from autoprompt.space import SearchSpace
 from autoprompt.statistics import Estimate, Interval, paired
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.study import read_log
+from autoprompt.triggers import trigger_space
 from tests.small import Spy, small_space, small_task
 
 TASK = small_task()
@@ -331,6 +333,25 @@ def test_a_budget_of_tokens_is_kept() -> None:
     assert result.status == "budget"
     assert 0 < result.spent.tokens <= 700
     assert result.spent.tokens == round(sum(12 * trial.tokens for trial in result.trials))
+
+
+def test_train_rows_that_nothing_reads_are_noted() -> None:
+    note = (
+        "nothing read the 12 train rows, since the space shows no demonstrations: as select rows they would let the "
+        "search choose on 24 in place of 12"
+    )
+    assert note in search().notes
+    shown = SearchSpace.from_dict(
+        {
+            "format": "autoprompt-space/1",
+            "title": "with demonstrations",
+            "template": "[[ shown ]]{{ text }} It was {{ answer }}",
+            "slots": {"shown": {"pick": {"k": [0, 2], "template": "{{ text }} It was {{ answer }}\n"}}},
+        }
+    )
+    assert not any("train rows" in found for found in search(space=shown).notes)
+    trained = search("bundled:causal", space=trigger_space(TASK, 2), strategy="gradient", budget=150)
+    assert not any("train rows" in found for found in trained.notes)
 
 
 def test_a_budget_of_seconds_resumes_to_the_same_trials(
