@@ -18,7 +18,7 @@ from pathlib import Path
 from autoprompt.asks import Score
 from autoprompt.cache import Cache
 from autoprompt.errors import DataError, InputError
-from autoprompt.example import check_text
+from autoprompt.example import WORD, check_text
 from autoprompt.grading import read_answer
 from autoprompt.harness import Harness
 from autoprompt.inputs import load_task
@@ -28,6 +28,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.prompt_inputs import check_prompts, listed, load_prompt
 from autoprompt.task import Example, Task
 
+_LEAD = 3  # words that only lead to an answer
 _AT_ONCE = 32  # examples asked in one go; what is left of the calls may be fewer
 
 
@@ -173,15 +174,21 @@ class _Teacher:
             self.missing += 1
             return
         answer = read_answer(self.task.read, text)
-        if METRICS[self.task.metric].per_example(answer, None, example) < 1:
+        if not answer or METRICS[self.task.metric].per_example(answer, None, example) < 1:
             return
         steps = cut(self.task.read, text)
-        if steps == answer:
+        if is_bare(self.task.read, steps):
             self.bare += 1
             return
         with contextlib.suppress(DataError):  # a character that no prompt may hold
             check_text(steps, "a worked answer")
             self.worked[example.plain_id] = steps
+
+
+def is_bare(pattern: str, text: str) -> bool:
+    """Whether no step stands before the answer: nothing, or a few words that lead to it ("So the final")."""
+    last = max((match.start() for match in re.finditer(pattern, text)), default=0)
+    return len(WORD.findall(text[:last])) <= _LEAD
 
 
 def cut(pattern: str, text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,7 +14,16 @@ from autoprompt.errors import DataError, nearest
 from autoprompt.template import MARKS
 
 Kind = Literal["classification", "multiple_choice", "cloze", "generation"]
+WORD = re.compile(r"[\u2e80-\U0010ffff]|[^\W\u2e80-\U0010ffff]+")
+"""A word; a sign of a script that sets no spaces between words counts as one."""
 _MARKS = "".join(sorted(MARKS))
+_JINJA = frozenset(
+    re.findall(
+        r"\w+",
+        "self none None true True false False not and or in is if else range dict lipsum cycler joiner loop",
+    )
+)
+"""Names that a template reads as something else than a field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +111,17 @@ class Layout:
         Numbers are no fields unless asked for: a row number would make every repeated text another question.
 
         Raises:
-            DataError: a field is called ``answer``, which marks the answer place in templates.
+            DataError: a field is called ``answer``, which marks the answer place in templates, or by a word of Jinja.
         """
         if "answer" in self.columns:
             raise DataError(
                 "fields: no field can be called 'answer': {{ answer }} marks where the answer is read",
                 hint="give it another name: fields={'reply': 'answer', ...}",
+            )
+        for name in _JINJA.intersection(self.columns):
+            raise DataError(
+                f"fields: no field can be called {name!r}, which means something else in templates",
+                hint=f"give it another name: fields={{'the_{name}': {self.columns[name]!r}, ...}}",
             )
         if self.columns or not tables:
             return dict(self.columns)
@@ -118,7 +133,14 @@ class Layout:
             for name in dict.fromkeys(name for row in tables[0] for name in row.values)
             if name not in taken
         ]
-        return {name: name for name in names if str(name).isidentifier() and _holds_text(rows, name)}
+        found = [name for name in names if str(name).isidentifier() and _holds_text(rows, name)]
+        fields = {name: name for name in found if name not in _JINJA}
+        if found and not fields:
+            raise DataError(
+                f"no field can be called {found[0]!r}, which means something else in templates",
+                hint=f"give the column another name: fields={{'the_{found[0]}': {found[0]!r}}}",
+            )
+        return fields
 
     def example(self, row: Row, columns: Mapping[str, str]) -> Example:
         """Make the example of a row.
@@ -167,7 +189,7 @@ class Layout:
             found = _cell(row, where, "choices")
             if isinstance(found, str) or not isinstance(found, Sequence):
                 raise DataError(f"{named}: column {where!r} must hold a list of texts (got {_short(found)})")
-        choices = tuple(raw_key(item, named) for item in found)
+        choices = tuple(raw_key(item, named).strip() for item in found)
         if len(choices) < 2 or len(set(choices)) < len(choices):
             raise DataError(f"{named}: at least two different choices are needed (got {_short(choices)})")
         return choices
@@ -194,7 +216,7 @@ class Layout:
                 hint="map raw values to labels by data.label_names, or add the label to labels and words",
             )
         if self.kind == "multiple_choice":
-            return _chosen(target, choices, where)
+            return _chosen(target.strip(), choices, where)
         if not target.strip():
             raise DataError(f"{where}: the answer is empty")
         return target

@@ -214,16 +214,16 @@ def label_log_probs(reply: LabelReply, labels: Sequence[str], words: Mapping[str
 
 
 def parse_answer(text: str, candidates: Mapping[str, Sequence[str]]) -> str | None:
-    """The label one of whose words stands first in ``text`` as a whole word, whatever its case; None if none
-    does.
+    """The label one of whose words stands first in ``text`` as a whole word, whatever its case (of two that differ in it
+    alone, the one in the case that stands there); None if none does.
     """
-    found: list[tuple[int, int, str]] = []
+    found: list[tuple[int, int, bool, str]] = []
     for name, words in candidates.items():
         for word in words:
             match = re.search(_whole(word), text, re.IGNORECASE)
             if match:
-                found.append((match.start(), -len(word), name))
-    return min(found)[2] if found else None
+                found.append((match.start(), -len(word), match[0] != word, name))
+    return min(found)[3] if found else None
 
 
 def read_answer(pattern: str, text: str) -> str:

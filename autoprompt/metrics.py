@@ -104,10 +104,13 @@ def mean(targets: Sequence[str], predictions: Sequence[str | None], scores: Floa
 
 
 def macro_f1(targets: Sequence[str], predictions: Sequence[str | None], scores: Floats) -> float:
-    """Mean over labels of F1 = 2 TP / (2 TP + FP + FN); labels that are a target or a prediction count."""
+    """Mean over the labels that are a target of F1 = 2 TP / (2 TP + FP + FN).
+
+    What a model says beside these, in whatever words, misses its target and is no label of its own.
+    """
     pairs = _present(targets, predictions)
     values = []
-    for label in sorted({text for pair in pairs for text in pair}):
+    for label in sorted({target for target, _ in pairs}):
         hits = sum(target == guess == label for target, guess in pairs)
         named = sum((target == label) + (guess == label) for target, guess in pairs)
         values.append(2 * hits / named)
@@ -132,12 +135,19 @@ def corpus_bleu(targets: Sequence[str], predictions: Sequence[str | None], score
 
 
 def normalize(text: str) -> str:
-    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
-    text = "".join(letter for letter in text.lower() if letter not in _PUNCTUATION)
-    return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text).split())
+    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces.
+
+    Beyond it, the sign and the point of a number stay, and a text that is nothing but an article or punctuation (the
+    answer A) stays as it is: else -5 would be 5, and no answer would be A.
+    """
+    text = text.lower()
+    bare = _ARTICLE.sub(" ", _PUNCTUATION.sub("", text))
+    return " ".join(bare.split() or text.split())
 
 
-_PUNCTUATION = frozenset(string.punctuation)
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_SIGN, _POINT = r"(?<![\w)\]])-(?=\.?\d)", r"(?<![^\W\d])\.(?=\d)"
+_PUNCTUATION = re.compile(rf"(?!{_SIGN}|{_POINT})[{re.escape(string.punctuation)}]")
 _CHOICE = ("classification", "multiple_choice")
 
 METRICS: Mapping[str, Metric] = MappingProxyType(

@@ -10,7 +10,7 @@ import pytest
 
 import autoprompt
 from autoprompt import SearchSpace, Task
-from autoprompt.bootstrapping import Bootstrapped, cut
+from autoprompt.bootstrapping import Bootstrapped, cut, is_bare
 from autoprompt.errors import DataError, InputError, MissingCapability, SpecError, TooManyFailures
 from tests.command_line import ok, refused
 
@@ -94,6 +94,31 @@ def test_an_answer_without_steps_is_not_kept() -> None:
     said = autoprompt.bootstrap(easy, lambda prompt: re.findall(r"\d+", prompt)[-1])
     assert (said.worked, said.bare) == ({}, len(easy.train))
     assert "without a step" in said.text()
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("answer is 5", True),
+        ("So the final answer is 5.", True),
+        ("2 and 3 is 5, so the answer is 5.", False),
+        ("2 + 3 = 5, so answer is 5", False),
+        ("\u4e8c\u52a0\u4e09\u662f\u4e94 answer is 5", False),  # a script without spaces
+    ],
+)
+def test_words_that_only_lead_to_an_answer_are_no_step(text: str, bare: bool) -> None:
+    assert is_bare(READ, text) == bare
+
+
+def test_no_answer_is_kept_as_a_right_one() -> None:
+    """Where the right answer is A, an article, a text in which no answer is found is not right."""
+    asked = Task.from_rows(
+        [{"q": f"which of {n}", "answer": "AB"[n % 2]} for n in range(12)],
+        kind="generation", fields=["q"], read=r"answer is ([A-D])\b", prompt="{{ q }}: {{ answer }}",
+    )  # fmt: skip
+    result = autoprompt.bootstrap(asked, lambda prompt: "I do not know what I should say here.")
+    assert (result.worked, result.bare) == ({}, 0)
+    assert autoprompt.evaluate(asked, lambda prompt: "I do not know.", asked.prompt).estimate.value == 0
 
 
 def test_demonstrations_show_worked_answers() -> None:

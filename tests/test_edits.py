@@ -231,6 +231,18 @@ def test_a_search_by_edits_alone_gets_the_manual_prompts_words() -> None:
     assert "edit: {}" in str(told.value)
 
 
+def test_a_search_by_edits_begins_at_a_text_where_the_space_begins_at_none() -> None:
+    """The shipped spaces begin with an empty instruction, and an empty text has no words to edit."""
+    space = make_space(
+        "[[ instruction ]] {{ text }} [[ cue ]] {{ answer }}",
+        instruction={"one_of": ["", "Is the whole review kind?"], "edit": {}},
+        cue={"one_of": ["a", "b"]},
+    )
+    result = autoprompt.optimize(make_task(), "toy", 60, space=space, strategy="grips")
+    assert result.trials[1].choices == {"instruction": "Is the whole review kind?", "cue": "a"}
+    assert sum(trial.note.startswith("instruction: ") for trial in result.trials) == 4
+
+
 def test_a_whole_search_by_edits_is_written_and_read_back(tmp_path: Path) -> None:
     task = make_task(prompt="Review: {{ text }}\nAll in all, it was {{ answer }}.")
     result = autoprompt.optimize(task, "toy", 60, strategy=Grips(), run_dir=tmp_path / "run")

@@ -183,6 +183,8 @@ def test_of_two_words_at_one_place_the_longer_counts() -> None:
     assert parse_answer("new york", words) == "place"
     assert parse_answer("new shoes", words) == "age"
     assert parse_answer("use C++ here", words) == "c"
+    countries = {"land": ("US",), "we": ("us",)}
+    assert [parse_answer(text, countries) for text in ("us", "US", "Us")] == ["we", "land", "land"]
 
 
 def test_models_that_only_write_text_are_parsed() -> None:

@@ -46,11 +46,28 @@ def test_squad_normalisation() -> None:
     assert score("exact_match", "Eiffel", "Eiffel tower") == 0
 
 
+@pytest.mark.parametrize(
+    ("said", "target", "right"),
+    [("5", "-5", 0), ("35", "3.5", 0), ("-5.", "-5", 1), ("$3.50!", "3.50", 1), (".5", "0.5", 0), ("1,000", "1000", 1),
+     ("", "The", 0), ("a", "A", 1), ("the", "A", 0), ("?", "!", 0), ("well-known", "wellknown", 1), ("U.S.", "us", 1)],
+)  # fmt: skip
+def test_numbers_keep_sign_and_point_and_nothing_is_no_answer(said: str, target: str, right: int) -> None:
+    assert score("exact_match", said, target) == right
+
+
+def test_stray_texts_are_no_labels_of_their_own() -> None:
+    targets = ["good", "bad"] * 50
+    said = [f"hm {at}" if at % 10 == 0 else target for at, target in enumerate(targets)]
+    scores = np.array([float(a == b) for a, b in zip(targets, said, strict=True)])
+    assert METRICS["macro_f1"].over_set(targets, said, scores) == pytest.approx((2 * 40 / 90 + 1) / 2)
+
+
 def test_token_f1() -> None:
     assert score("token_f1", "chief of the protocol", "Chief of Protocol") == 1
     assert score("token_f1", "red red car", "red car") == pytest.approx(0.8)  # P 2/3, R 1
     assert score("token_f1", "dog", "cat", "a dog barks") == pytest.approx(2 / 3)
-    assert score("token_f1", "", "the") == 1  # both empty once normalised
+    assert score("token_f1", "", "") == 1
+    assert score("token_f1", "", "the") == score("exact_match", "", "A") == 0  # no answer is no article
     assert score("token_f1", "x", "the") == 0
 
 
@@ -89,7 +106,7 @@ def test_set_metrics_equal_scikit_learn() -> None:
         scores = np.array([float(a == b) for a, b in zip(targets, guesses, strict=True)])
         assert METRICS["accuracy"].over_set(targets, guesses, scores) == pytest.approx(np.mean(scores))
         assert METRICS["macro_f1"].over_set(targets, guesses, scores) == pytest.approx(
-            sklearn_metrics.f1_score(targets, guesses, average="macro", zero_division=0)
+            sklearn_metrics.f1_score(targets, guesses, labels=sorted(set(targets)), average="macro")
         )
         known = [g if g in set(targets) else targets[0] for g in guesses]
         assert METRICS["balanced_accuracy"].over_set(targets, known, scores) == pytest.approx(

@@ -187,11 +187,15 @@ class RankReply:
 
 @dataclass(frozen=True)
 class TextReply:
-    """The completion, without the stop string."""
+    """The completion, without the stop string. Half a character, as of an emoji that was cut off, becomes U+FFFD."""
 
     text: str
     tokens: int
     shortened: int = 0
+
+    def __post_init__(self) -> None:
+        """Let nothing in that no file can hold."""
+        object.__setattr__(self, "text", _whole(self.text))
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,15 @@ class Failure:
     """No answer for this request, and why. Never a score of zero."""
 
     message: str
+
+    def __post_init__(self) -> None:
+        """Let nothing in that no file can hold."""
+        object.__setattr__(self, "message", _whole(self.message))
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD in place of each half of a surrogate pair."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @dataclass(frozen=True)

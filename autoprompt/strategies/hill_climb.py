@@ -15,6 +15,7 @@ from typing import Literal
 from autoprompt.asks import Answer, Ask, Score, Scored
 from autoprompt.errors import InputError
 from autoprompt.prompt import Prompt
+from autoprompt.space import FixedChooser
 from autoprompt.strategies import Play, Played
 from autoprompt.strategies.evolving.breeding import Bred, Breeder
 from autoprompt.strategies.evolving.fitness import Fitness
@@ -74,11 +75,6 @@ class HillClimb(Played):
         breeder = Breeder(
             setting.space, setting.train, setting.rng, {setting.seed_prompt.key}, only=self.changes
         )
-        if self.changes == ("edit",) and not any(slot.edit for slot in setting.space.slots.values()):
-            raise InputError(
-                f"{self.describe()['strategy']}: no slot of the space may be edited",
-                hint="add edit: {} to a slot with one_of, or give space=edit_space(task)",
-            )
         start = here = yield from self._start(breeder)
         idle = rounds = 0
         while True:
@@ -101,16 +97,42 @@ class HillClimb(Played):
                     (here,) = yield from self._rated([("restart", again)], breeder)
 
     def _start(self, breeder: Breeder) -> Generator[Sequence[Ask], Sequence[Answer], Rated]:
-        """The seed prompt where it is of the space, as what an earlier stage of a chain found; else the space's default."""
+        """The seed prompt where it is of the space, as what an earlier stage of a chain found; else the space's default.
+        Where nothing but edits is made and it holds no text to edit, the same with the first texts that may be edited.
+        """
         setting = self._setting
         seed = setting.seed_prompt, self._fitness(setting.seed_scored)
-        if setting.seed_prompt.choices:
+        start, why = (
+            (setting.seed_prompt, "") if setting.seed_prompt.choices else (setting.space.default(), "default")
+        )
+        if self.changes == ("edit",) and not breeder.editable(start):
+            start, why = self._written(breeder, start), "texts to edit"
+        new = breeder.claim(start) if why else None
+        if new is None:
             return seed
-        default = breeder.claim(setting.space.default())
-        if default is None:
-            return seed
-        (rated,) = yield from self._rated([("default", default)], breeder)
+        (rated,) = yield from self._rated([(why, new)], breeder)
         return rated
+
+    def _written(self, breeder: Breeder, start: Prompt) -> Prompt:
+        """The prompt with the first text in every slot whose texts may be edited.
+
+        Raises:
+            InputError: there is none.
+        """
+        space = self._setting.space
+        texts = {
+            name: text
+            for name, slot in space.slots.items()
+            if slot.edit is not None and (text := next(filter(str.strip, slot.texts()), ""))
+        }
+        decisions = {**space.decisions(start.choices), **texts}
+        found = space.draw(FixedChooser(decisions), space.given(start.choices))
+        if found is None or not breeder.editable(found):
+            raise InputError(
+                f"{self.describe()['strategy']}: no slot of the space may be edited",
+                hint="add edit: {} to a slot with one_of, or give space=edit_space(task)",
+            )
+        return found
 
     def _copies(self, breeder: Breeder, prompt: Prompt) -> list[Bred]:
         made = (breeder.mutated(prompt, self.compose) for _ in range(self.candidates))

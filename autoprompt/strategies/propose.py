@@ -24,7 +24,7 @@ from autoprompt.space import FixedChooser, RandomChooser
 from autoprompt.strategies import Play, Played, Setting
 from autoprompt.strategies.proposing.guards import Copies, fitted, marks_of, refusal
 from autoprompt.strategies.proposing.methods import METHODS, Brief, drawn_answers, drawn_examples
-from autoprompt.strategies.proposing.pool import Member, Turns, best, pareto_parent
+from autoprompt.strategies.proposing.pool import Member, Turn, Turns, best, pareto_parent
 from autoprompt.strategies.proposing.reading import proposed
 from autoprompt.task import Example
 
@@ -37,16 +37,6 @@ START_SHARE = 0.25
 NOTHING = "nothing came"
 KNOWN = "tried before"
 UNFIT = "makes no valid prompt"
-
-
-@dataclass(frozen=True, eq=False)
-class _Turn:
-    """One text to come: by which method, from which prompt, for which slot, and what the method is told."""
-
-    method: str
-    parent: Member
-    slot: str
-    brief: Brief
 
 
 @dataclass(kw_only=True)
@@ -165,10 +155,13 @@ class Propose(Played):
         sample = tuple(self._setting.train[at] for at in order[: self.sample])
         yield from self._start()
         for _ in range(self.rounds if self._pool else 0):
-            size = self._size(len(sample))
-            if not size or self._asked >= self.proposals:
+            if not self._size(0) or self._asked >= self.proposals:
                 return
-            turns = yield from self._deal(size, sample)
+            unread = sum(member.train is None for member in self._pool)
+            turns = yield from self._deal(sample)
+            if not turns and unread == sum(member.train is None for member in self._pool):
+                self._problem = self._problem or "no method has anything to work with, or calls to do it"
+                return
             yield from self._compete((yield from self._write(turns)))
 
     def _start(self) -> Play:
@@ -234,36 +227,49 @@ class Propose(Played):
                 text = str(prompt.choices[name])
                 tried[text] = max(tried.get(text, 0.0), scored.sure)
 
-    def _size(self, sample: int) -> int:
-        """Texts that the round may ask for: what is left pays for writing and scoring them."""
+    def _size(self, reading: int) -> int:
+        """Texts that the round may ask for where so many calls go to reading answers: what is left pays for writing and
+        scoring them.
+        """
         if self._setting.calls is None:
             return self.breadth
         each = len(self._setting.select) + max(METHODS[name].texts for name in self.methods)
         left = self._setting.calls - self._spent
-        reads = any(METHODS[name].reads_answers for name in self.methods)
-        return max(0, min(self.breadth, (left - (sample if reads else 0)) // each))
+        return max(0, min(self.breadth, (left - reading) // each))
 
-    def _deal(
-        self, size: int, sample: tuple[Example, ...]
-    ) -> Generator[Sequence[Ask], Sequence[Answer], list[_Turn]]:
-        """Whose turn it is, on what; prompts whose answers are read are first asked about on train."""
-        dealt: list[tuple[str, Member, str]] = []
-        for _ in range(size):
-            name = self._turns.next()
-            parent = pareto_parent(self._pool, self._setting.rng) if name == "reflect" else best(self._pool)
-            slots = self._open(parent.prompt)
-            dealt.append((name, parent, slots[(self._turns.taken[name] - 1) % len(slots)]))
-        unread = dict.fromkeys(
-            parent for name, parent, _ in dealt if METHODS[name].reads_answers and parent.train is None
-        )
-        if unread and sample:
+    def _deal(self, sample: tuple[Example, ...]) -> Generator[Sequence[Ask], Sequence[Answer], list[Turn]]:
+        """Whose turn it is, on what; prompts whose answers are read are first asked about on train. A method that has
+        nothing to work with leaves its turn to the next.
+        """
+        dealt: list[Turn] = []
+        unread: dict[Member, None] = {}
+        for _ in range(self.breadth):
+            for name in self._turns.order():
+                turn = self._turn(name, sample)
+                reads = bool(sample) and METHODS[name].reads_answers and turn.parent.train is None
+                reading = {**unread, turn.parent: None} if reads else unread
+                pays = len(dealt) < self._size(len(sample) * len(reading))
+                if pays and (reads or METHODS[name].first(turn.brief)):
+                    self._turns.taken[name] += 1
+                    dealt.append(turn)
+                    unread = reading
+                    break
+        if unread:
             answers = yield [Score(each.prompt, sample, note="train") for each in unread]
             for parent, answer in zip(unread, answers, strict=True):
                 assert isinstance(answer, Scored)
                 parent.train = answer
-        return [
-            _Turn(name, parent, slot, self._brief(name, parent, slot, sample)) for name, parent, slot in dealt
-        ]
+        for turn in dealt:
+            if turn.parent in unread:
+                turn.brief = self._brief(turn.method, turn.parent, turn.slot, sample)
+        return dealt
+
+    def _turn(self, name: str, sample: tuple[Example, ...]) -> Turn:
+        """A turn of a method, as far as it can be told what it is about."""
+        parent = pareto_parent(self._pool, self._setting.rng) if name == "reflect" else best(self._pool)
+        slots = self._open(parent.prompt)
+        slot = slots[self._turns.taken[name] % len(slots)]
+        return Turn(name, parent, slot, self._brief(name, parent, slot, sample))
 
     def _brief(self, method: str, parent: Member, slot: str, sample: tuple[Example, ...]) -> Brief:
         """What a method is told."""
@@ -281,19 +287,21 @@ class Propose(Played):
         )
 
     def _write(
-        self, turns: Sequence[_Turn]
-    ) -> Generator[Sequence[Ask], Sequence[Answer], list[tuple[_Turn, str]]]:
+        self, turns: Sequence[Turn]
+    ) -> Generator[Sequence[Ask], Sequence[Answer], list[tuple[Turn, str]]]:
         """What the model writes, in one step or in two, as far as ``proposals`` goes."""
-        firsts: list[tuple[_Turn, str]] = []
+        firsts: list[tuple[Turn, str]] = []
         left = self.proposals - self._asked
         for turn in turns:
             method = METHODS[turn.method]
             text = method.first(turn.brief)
-            if text and method.texts <= left:
+            if not text:  # no mistakes to learn from, say: the turn is not taken
+                self._turns.taken[turn.method] -= 1
+            elif method.texts <= left:
                 left -= method.texts
                 firsts.append((turn, text))
-        written: list[tuple[_Turn, str]] = []
-        seconds: list[tuple[_Turn, str]] = []
+        written: list[tuple[Turn, str]] = []
+        seconds: list[tuple[Turn, str]] = []
         for turn, text in (yield from self._continued(firsts)):
             then = METHODS[turn.method].then
             if then is None:
@@ -304,8 +312,8 @@ class Propose(Played):
         return written
 
     def _continued(
-        self, texts: Sequence[tuple[_Turn, str]]
-    ) -> Generator[Sequence[Ask], Sequence[Answer], list[tuple[_Turn, str]]]:
+        self, texts: Sequence[tuple[Turn, str]]
+    ) -> Generator[Sequence[Ask], Sequence[Answer], list[tuple[Turn, str]]]:
         """What the model writes after some texts; those that nothing came of are left out."""
         if not texts:
             return []
@@ -322,7 +330,7 @@ class Propose(Played):
             )
             for at, (turn, text) in enumerate(texts)
         ]
-        came: list[tuple[_Turn, str]] = []
+        came: list[tuple[Turn, str]] = []
         mute: set[str] = set()
         for (turn, _), answer in zip(texts, answers, strict=True):
             assert isinstance(answer, Completed)
@@ -345,9 +353,9 @@ class Propose(Played):
                 self._problem = answer.problem or self._problem
         super().tell(asks, answers)
 
-    def _compete(self, written: Sequence[tuple[_Turn, str]]) -> Play:
+    def _compete(self, written: Sequence[tuple[Turn, str]]) -> Play:
         """Score what may stand, and keep what is better than what it came from."""
-        candidates: list[tuple[_Turn, Prompt]] = []
+        candidates: list[tuple[Turn, Prompt]] = []
         for turn, text in written:
             prompt = self._candidate(turn, text)
             if prompt is not None:
@@ -367,7 +375,7 @@ class Propose(Played):
                 self._pool.append(member)
             self._note(prompt, answer)
 
-    def _candidate(self, turn: _Turn, written: str) -> Prompt | None:
+    def _candidate(self, turn: Turn, written: str) -> Prompt | None:
         """The prompt that holds the new text; None, and a count of the reason, where there is none to be tried."""
         slot = self._setting.space.slots[turn.slot]
         text = fitted(slot, proposed(written), turn.brief.text)

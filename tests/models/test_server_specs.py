@@ -14,6 +14,7 @@ from autoprompt.inputs import model_kind
 from autoprompt.models import Failure, LabelRequest
 from autoprompt.models.load import check_model, load_model
 from autoprompt.models.server.first import first_token_scores
+from autoprompt.models.server.line import Line
 from autoprompt.models.server.model import ServerModel, WholeAnswers
 from autoprompt.models.server.names import PUBLIC, parse_server
 from autoprompt.models.server.pauses import LONGEST_PAUSE, LONGEST_RETRY_AFTER, pause, retry_after
@@ -92,6 +93,8 @@ def test_options() -> None:
         ("openai:x@gpu.example.org/v1", InputError, "write openai:x@http://gpu.example.org/v1"),
         ("openai:x@http://", InputError, "not a URL of a server"),
         ("openai:x@http://host:port/v1", InputError, "not a URL"),
+        ("openai:x@http://gpu..cluster:8000/v1", InputError, "not a URL"),
+        (f"openai:x@http://{'a' * 70}.org/v1", InputError, "not a URL"),
         ("openai:x@http://host/v1#a", InputError, "no #"),
         (f"openai:x@{LOCAL}/chat/completions", InputError, f"write {LOCAL}"),
         (f"openai:x@{LOCAL}?cht", UnknownName, "did you mean 'chat'"),
@@ -227,6 +230,25 @@ def test_a_busy_server_is_not_taken_for_a_simple_one(toyish: Loopback, status: i
         load_model(f"openai:small@{toyish.url}?backoff=0&retries=1")
 
 
+def test_a_slow_server_or_one_that_breaks_off_is_not_taken_for_a_simple_one(toyish: Loopback) -> None:
+    for trouble in (
+        Trouble(cut=lambda number: number > 1),
+        Trouble(garbage=lambda number: b"<html>try later</html>" if number > 1 else None),
+    ):
+        toyish.trouble, toyish.posts = trouble, 0
+        with pytest.raises(ServerError, match="is busy") as told:
+            load_model(f"openai:small@{toyish.url}?backoff=0&retries=1")
+        assert "labels=whole, first or text" in told.value.hint
+    toyish.posts = 0
+    assert type(load_model(f"openai:small@{toyish.url}?backoff=0&retries=1&labels=text")) is ServerModel
+
+
+def test_a_server_at_an_ip6_address_is_asked_at_the_usual_port() -> None:
+    for url, port in (("http://[::1]/v1", 80), ("https://[::1]/v1", 443), ("http://[::1]:8000/v1", 8000)):
+        connection = Line(url, 1.0)._new(1.0)
+        assert (connection.host, connection.port) == ("::1", port)
+
+
 def test_a_server_that_answers_500_to_what_it_does_not_know_is_used_all_the_same(toyish: Loopback) -> None:
     toyish.trouble = Trouble(broken=lambda number: number > 1, status=500)
     assert type(load_model(f"openai:small@{toyish.url}?backoff=0")) is ServerModel
@@ -288,6 +310,7 @@ def test_pauses_double_within_bounds_and_repeat_themselves() -> None:
         ("86400", LONGEST_RETRY_AFTER),
         ("nan", None),
         ("later", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999", None),
         ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
         ("Fri, 02 Jan 2026 03:04:15 -0000", 10.0),
         ("Thu, 01 Jan 2026 03:04:15 GMT", 0.0),
@@ -370,6 +393,10 @@ def test_first_tokens() -> None:
         (("awful", "dreadful"), "none of 'awful', 'dreadful' is among the 7"),
         (("terrible", "terrific"), "begin with the same token ' terr'"),
         (("good", "goodness"), "begin with the same token ' good'"),
+        (
+            ("t", "trash"),
+            "begin with the same token ' t'.*labels=text",
+        ),  # the likelihood of t is that of trash, too
         (("terrible", "awful"), "'awful' not among the 7 likeliest first tokens, and no bound"),
     ],
 )

@@ -143,7 +143,9 @@ def test_fitness_rewards_an_even_use_of_labels_and_weighs_labels_alike() -> None
     assert plain.of(one_sided, examples)[0] == plain.of(even, examples)[0] == 0.5
     assert entropic.of(even, examples)[0] == pytest.approx(0.6)
     assert entropic.of(one_sided, examples)[0] == pytest.approx(0.5)
-    assert evenness(scored([1], [None]), 2) == 0
+    assert evenness(scored([1], [None]), ("no", "yes")) == 0
+    stray = scored([0] * 3, ["hm", "what?", "no"])
+    assert evenness(stray, ("no", "yes")) == 0  # what is no label is no use of labels
     lopsided = (*examples[:3], examples[0])  # three of no, one of yes
     assert Fitness(("no", "yes"), balanced=True).of(scored([1, 0, 1, 1], ["no"] * 4), lopsided)[0] == 0.5
 

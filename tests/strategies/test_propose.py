@@ -58,6 +58,10 @@ SLOT = Slot.model_validate(
         ("  \n \n", ""),
         ("<text></text>", ""),
         ("<think>it never ends <text>x</text>", ""),
+        ("Between <text> and </text> then.\n</think>\n<text>Judge it.</text>", "Judge it."),
+        ("Okay, good or bad ...\n</think>\n\nJudge the mood.", "Judge the mood."),
+        ("```Judge the mood.```", "Judge the mood."),
+        ("<TEXT>Judge the mood.</TEXT>", "Judge the mood."),
     ],
 )  # fmt: skip
 def test_the_text_is_found_in_what_was_written(written: str, text: str) -> None:
@@ -220,9 +224,17 @@ def test_parents_are_drawn_by_the_examples_they_are_best_on() -> None:
 
 def test_methods_take_turns_and_those_that_help_take_more() -> None:
     turns = Turns(["a", "b", "c"])
-    assert [turns.next() for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
+
+    def taken(times: int) -> list[str]:
+        names = []
+        for _ in range(times):
+            names.append(turns.order()[0])
+            turns.taken[names[-1]] += 1
+        return names
+
+    assert taken(6) == ["a", "b", "c", "a", "b", "c"]
     turns.accepted["b"] = 2
-    assert [turns.next() for _ in range(12)].count("b") == 9
+    assert taken(12).count("b") == 9
     assert turns.counts()["b"] == {"turns": 11, "accepted": 2}
 
 
@@ -384,6 +396,36 @@ def test_the_budget_in_calls_is_planned_for() -> None:
         assert spent <= max(calls, 16)  # the first prompt is asked about in any case
     without = play(Propose(rounds=2), setting(open_space(), task, None), counted("Mood"))
     assert len(texts_of(without)) > 10
+
+
+def test_what_is_read_is_paid_for_before_texts_are_asked_for() -> None:
+    """``reflect`` draws several parents, and each is read on train: what is left must pay for scoring what is written."""
+    task = small_task(12)
+    for calls in range(150, 420, 30):
+        asked = play(
+            Propose(methods=("reflect",), sample=12), setting(open_space(), task, calls), counted("Mood")
+        )
+        spent, scored = 0, 0
+        for ask in asked:
+            spent += len(ask.texts) if isinstance(ask, Complete) else len(ask.examples)
+            scored += isinstance(ask, Score) and ask.note.startswith("reflect") and spent <= calls
+        assert scored == len(texts_of(asked)) > 0
+
+
+def test_a_method_that_has_nothing_to_work_with_leaves_its_turn() -> None:
+    content = open_space().spec.model_dump(exclude_none=True)
+    content["slots"]["start"]["one_of"] = [""]
+    empty = SearchSpace.from_dict(content)
+    strategy = Propose(methods=("paraphrase", "induce"), breadth=2, rounds=2)
+    asked = play(strategy, setting(empty, small_task(8)), counted("Mood"), lambda prompt: 0)
+    assert len(texts_of(asked)) == 4
+    assert strategy.findings["proposals"]["methods"] == {
+        "paraphrase": {"turns": 0, "accepted": 0},
+        "induce": {"turns": 4, "accepted": 0},
+    }
+    alone = Propose(methods=("paraphrase",))
+    assert texts_of(play(alone, setting(empty, small_task(8)), counted("Mood"))) == []
+    assert "nothing to work with" in alone.findings["proposals"]["problem"].replace("anything", "nothing")
 
 
 def test_slots_take_turns_and_a_space_may_hide_them() -> None:

@@ -37,25 +37,16 @@ def first_token_scores(
         Garbled: none of the answers is among them, two are not told apart, or bounds would decide.
     """
     tokens = {token: token.translate(_MARKS) for token in likeliest}
-    spaced = any(text[:1] == " " for text in tokens.values())
-    read: list[tuple[str, ...]] = []
-    for answer in answers:
-        if chat:
-            spelled = {token: text.strip().casefold() for token, text in tokens.items()}
-            read.append(_longest(spelled, answer.casefold()))
-        elif gap and spaced:
-            read.append(
-                _longest({token: text for token, text in tokens.items() if text[:1] == " "}, gap + answer)
-            )
-        else:  # no space before the answer, or a server that writes tokens without theirs
-            read.append(_longest(tokens, answer))
-    for at, one in enumerate(read):
-        for other, more in enumerate(read[:at]):
-            if set(one) & set(more):
-                raise Garbled(
-                    f"label words {answers[other]!r} and {answers[at]!r} begin with the same token {one[0]!r}, and the "
-                    "server tells no more than first tokens"
-                )
+    wanted = list(answers)
+    if chat:
+        tokens = {token: text.strip().casefold() for token, text in tokens.items()}
+        wanted = [answer.casefold() for answer in answers]
+    elif gap and any(text[:1] == " " for text in tokens.values()):
+        tokens = {token: text for token, text in tokens.items() if text[:1] == " "}
+        wanted = [gap + answer for answer in answers]
+    # else no space before the answer, or a server that writes tokens without theirs
+    read = [_longest(tokens, each) for each in wanted]
+    _check_apart(answers, wanted, read, tokens)
     bound = min(likeliest.values())
     seen = [log_sum([likeliest[token] for token in found]) for found in read if found]
     if not seen:
@@ -70,6 +61,25 @@ def first_token_scores(
         )
     values = iter(seen)
     return tuple(next(values) if found else bound for found in read)
+
+
+def _check_apart(
+    answers: Sequence[str], wanted: Sequence[str], read: Sequence[tuple[str, ...]], tokens: Mapping[str, str]
+) -> None:
+    """Refuse a token that may begin two answers: one that both are read by, or that begins one that no token is seen of."""
+    for at, one in enumerate(read):
+        for other, more in enumerate(read):
+            shared = [
+                token
+                for token in one
+                if token in more or (not more and wanted[other].startswith(tokens[token]))
+            ]
+            if at != other and shared:
+                first, second = sorted((at, other))
+                raise Garbled(
+                    f"label words {answers[first]!r} and {answers[second]!r} begin with the same token {shared[0]!r}, and "
+                    "the server tells no more than first tokens: choose other words, or read texts with labels=text"
+                )
 
 
 def _longest(tokens: Mapping[str, str], answer: str) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ class Line:
 
     def __init__(self, url: str, timeout: float) -> None:
         parts = urlsplit(url)
-        self._host, self._port, self._secure = parts.hostname or "", parts.port, parts.scheme == "https"
+        self._host, self._secure = parts.hostname or "", parts.scheme == "https"
+        self._port = parts.port or (443 if self._secure else 80)
         self._root = url if _proxy(parts.scheme, self._host) and not self._secure else parts.path
         self._proxy = _proxy(parts.scheme, self._host)
         self.timeout = timeout
@@ -126,7 +127,7 @@ class Line:
         host, port, headers = self._proxy
         connection = kind(host, port, timeout=timeout)
         if self._secure:
-            connection.set_tunnel(self._host, self._port or 443, headers)
+            connection.set_tunnel(self._host, self._port, headers)
         return connection
 
 

@@ -146,6 +146,7 @@ def _root(url: str, where: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")  # what connecting would do: no empty or overlong part between two dots
     except ValueError as error:
         raise InputError(f"model {where!r}: not a URL ({error})") from None
     if parts.username is not None or parts.password is not None:

@@ -40,7 +40,7 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     except ValueError:
         try:
             date = parsedate_to_datetime(text)
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
         date = date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)
         seconds = (date - (now or datetime.now(timezone.utc))).total_seconds()

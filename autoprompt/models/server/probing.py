@@ -63,7 +63,8 @@ def probe(spec: ServerSpec, wire: Wire) -> Found:
         hint = "start the server, or mend the URL (http://HOST:PORT/v1)"
         if isinstance(error, Busy):
             raise ServerError(
-                f"model {spec.text!r}: the server at {spec.url} is busy: {error}", hint="try again later"
+                f"model {spec.text!r}: the server at {spec.url} is busy: {error}",
+                hint="try again later, with a longer timeout=, or say how it reads labels: labels=whole, first or text",
             ) from None
         raise ServerError(
             f"model {spec.text!r}: nothing answers at {spec.url} ({error})", hint=hint
@@ -160,7 +161,7 @@ def _reads_wholes(wire: Wire, dialect: Dialect) -> bool:
         starts = [answer_start(each, _TEXT, ending) for each, ending in zip(tokens, endings, strict=True)]
         start = common_start(tokens, starts)
         values = [answers.total(each, start, len(each.tokens)) for each in read]
-    except (Refused, Garbled, Unreachable):
+    except (Refused, Garbled):
         return False
     return values[0] != values[1]
 
@@ -177,7 +178,7 @@ def _with_first(wire: Wire, dialect: Dialect, top: int) -> Dialect:
             try:
                 found = _asked(wire, able.path, able.first(_TEXT))
                 likeliest = answers.likeliest(answers.choices(found)[0], asked)
-            except (Refused, Garbled, Unreachable):
+            except (Refused, Garbled):
                 continue
             values = sorted(likeliest.values(), reverse=True)
             if len(values) > 1 and values[1] > -50:
@@ -186,9 +187,13 @@ def _with_first(wire: Wire, dialect: Dialect, top: int) -> Dialect:
 
 
 def _asked(wire: Wire, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-    """Post a probe; a server that is too busy for it tells nothing about what it can do."""
+    """Post a probe; a server that is too busy for it, or whose answer never arrives whole, tells nothing about what it can
+    do.
+    """
     try:
         return wire.post(path, body, probing=True)
+    except (Garbled, Unreachable) as error:
+        raise Busy(str(error)) from None
     except Refused as error:
         if may_pass(error.status) and error.status != 500:
             raise Busy(str(error)) from None

@@ -37,17 +37,20 @@ class Fitness:
             return score, gain
         if self.balanced and answer.value is None:
             score = _balanced(answer.scores, [example.target for example in examples])
-        return round(score + self.entropy * evenness(answer, len(self.labels)), 9), gain
+        return round(score + self.entropy * evenness(answer, self.labels), 9), gain
 
 
-def evenness(answer: Scored, labels: int) -> float:
-    """Entropy of the distribution of what was answered over what could be: 0 for one answer always, 1 for an even use."""
-    counts = Counter(said for said in answer.predictions if said is not None)
+def evenness(answer: Scored, labels: Sequence[str]) -> float:
+    """Entropy of the distribution of what was answered over the labels: 0 for one answer always, 1 for an even use.
+
+    Among orders of the same demonstrations this is what Lu et al. 2022 ("Fantastically Ordered Prompts", section 3.2,
+    GlobalE) choose by. What a model wrote that is no label is left out.
+    """
+    counts = Counter(said for said in answer.predictions if said in labels)
     total = sum(counts.values())
-    if total == 0 or labels < 2:
+    if total == 0 or len(labels) < 2:
         return 0.0
-    nats = -sum(count / total * math.log(count / total) for count in counts.values())
-    return min(1.0, nats / math.log(labels))
+    return -sum(count / total * math.log(count / total) for count in counts.values()) / math.log(len(labels))
 
 
 def _balanced(scores: Floats, targets: Sequence[str]) -> float:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from autoprompt.edits import problem_with
+from autoprompt.example import WORD
 from autoprompt.slots import Slot
 from autoprompt.task import Example
 
@@ -14,8 +15,6 @@ RUN = 8
 HALF = 4
 """... and so do as few as these where they are half of the text."""
 _MARK = re.compile(r"\{\{.*?\}\}|\[\[.*?\]\]", re.DOTALL)
-_WORD = re.compile(r"[\u2e80-\U0010ffff]|[^\W\u2e80-\U0010ffff]+")
-"""A word; a sign of a script that sets no spaces between words counts as one."""
 
 
 class Copies:
@@ -36,7 +35,7 @@ class Copies:
             text: what was written.
             own: texts that may be repeated: the options of the slot.
         """
-        split = _WORD.findall(_MARK.sub(" ", text).lower())
+        split = WORD.findall(_MARK.sub(" ", text).lower())
         needed = min(RUN, max(HALF, -(-len(split) // 2)))
         known = "\n".join(map(_spaced, own))
         for start in range(len(split) - needed + 1):
@@ -84,7 +83,7 @@ def _squeezed(mark: str) -> str:
 
 def _spaced(text: str) -> str:
     """The words of a text in lower case, with single spaces around them."""
-    return f" {' '.join(_WORD.findall(text.lower()))} "
+    return f" {' '.join(WORD.findall(text.lower()))} "
 
 
 def _texts_of(example: Example) -> Iterable[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from autoprompt.asks import Scored
 from autoprompt.prompt import Prompt
+from autoprompt.strategies.proposing.methods import Brief
 from autoprompt.strategies.tpe import comparable
 
 
@@ -53,6 +54,16 @@ def pareto_parent(members: Sequence[Member], rng: np.random.Generator) -> Member
     return members[kept[int(rng.choice(len(kept), p=wins / wins.sum()))]]
 
 
+@dataclass(eq=False)
+class Turn:
+    """One text to come: by which method, from which prompt, for which slot, and what the method is told."""
+
+    method: str
+    parent: Member
+    slot: str
+    brief: Brief
+
+
 class Turns:
     """Deals turns out to methods: the next one goes to the method with the largest (1 + accepted) / (1 + turns).
 
@@ -64,11 +75,9 @@ class Turns:
         self.taken = dict.fromkeys(names, 0)
         self.accepted = dict.fromkeys(names, 0)
 
-    def next(self) -> str:
-        """The method whose turn it is; the turn is counted."""
-        name = max(self.taken, key=lambda each: (1 + self.accepted[each]) / (1 + self.taken[each]))
-        self.taken[name] += 1
-        return name
+    def order(self) -> list[str]:
+        """The methods, the one whose turn it is first; whoever takes a turn counts it in ``taken``."""
+        return sorted(self.taken, key=lambda each: -(1 + self.accepted[each]) / (1 + self.taken[each]))
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Method to its turns and to how many brought something better."""

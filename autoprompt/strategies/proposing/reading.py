@@ -6,8 +6,10 @@ import re
 
 from autoprompt.strategies.proposing.methods import CLOSE, OPEN
 
-_THOUGHTS = re.compile(r"(?is)<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)")
-_FENCE = re.compile(r"(?m)^\s*```.*$")
+_THOUGHTS = re.compile(r"(?is)\A.*</think(?:ing)?>|<think(?:ing)?>.*")
+"""All up to the last closing tag (the opening one may stand in what was read), and what is not closed."""
+_FENCE = re.compile(r"(?m)^\s*```\w*\s*$|```")
+_TAGS = re.compile("|".join(map(re.escape, (OPEN, CLOSE))), re.IGNORECASE)
 _LIST_MARK = re.compile(r"^(?:[-*\u2022>#]+|\(?\d{1,2}[.)])\s+")
 _LEAD = re.compile(
     r"(?i)^\**(?:(?:here is|here's|sure|certainly|okay)\b[^:\n]{0,60}"
@@ -23,7 +25,7 @@ def proposed(written: str) -> str:
     That is what stands between the tags (the one that opens may have stood at the end of what was read), else the first
     line that is more than an announcement of the next.
     """
-    text = _FENCE.sub("", _THOUGHTS.sub("", written))
+    text = _TAGS.sub(lambda tag: tag[0].lower(), _FENCE.sub("", _THOUGHTS.sub("", written)))
     opens, closes = text.find(OPEN), text.find(CLOSE)
     if closes >= 0 and not 0 <= opens < closes:
         return _bare(text[:closes])
