@@ -19,7 +19,7 @@ from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import BudgetError, InputError
 from autoprompt.grading import pooled
-from autoprompt.harness import Harness, notes_on
+from autoprompt.harness import Harness
 from autoprompt.inputs import (
     check_call,
     check_capability,
@@ -33,6 +33,7 @@ from autoprompt.inputs import (
 )
 from autoprompt.models import told
 from autoprompt.models.load import check_model, load_model
+from autoprompt.notes import notes_on
 from autoprompt.prompt import Prompt
 from autoprompt.prompt_inputs import check_prompts, check_soft, load_prompts
 from autoprompt.readable import Readable, fit_words
@@ -137,8 +138,6 @@ class _Run:
     readable: Readable
     notes: tuple[str, ...]
     noise: float | None = None
-    reads_train: bool = False
-    """Whether train rows were read: shown as demonstrations, trained on, or by a model that writes prompts."""
 
     def search(self, rng: np.random.Generator) -> None:
         """The loop: the seed prompt first, then what the strategy asks."""
@@ -157,7 +156,6 @@ class _Run:
             left = self.harness.budget.calls - self.harness.meter.calls
         tokens = vocabulary_of(self.harness.model, self.space)
         train = self.task.train
-        self.reads_train = any(slot.pick is not None for slot in self.space.slots.values())
         self.strategy.begin(Setting(self.space, seed_prompt, first[0], train, select, rng, left, tokens))
         idle = 0
         while not self.harness.exhausted and idle < IDLE_ROUNDS and (asks := self.strategy.ask()):
@@ -173,7 +171,6 @@ class _Run:
     def play(self, asks: Sequence[Ask]) -> list[Answer]:
         """One round: answered within the budget, written down, shown."""
         answers = self.harness.answer(asks)
-        self.reads_train |= not all(isinstance(ask, Score) for ask in asks)
         self.study.record(asks, answers, select=self.task.select, calls=self.harness.meter.calls)
         if answers:
             self.show()
@@ -185,16 +182,6 @@ class _Run:
             spent = dataclasses.replace(self.harness.meter)
             best = _score(self.study.best())
             self.on_round(Round(self.study.prompts, best, spent, self.harness.budget, answered))
-
-    def unread(self) -> tuple[str, ...]:
-        """Say so where labelled rows lay idle: what is chosen on few rows is often chosen by luck."""
-        train, select = len(self.task.train), len(self.task.select)
-        if self.reads_train or train < select / 4:
-            return ()
-        return (
-            f"nothing read the {train:,} train rows, since the space shows no demonstrations: as select rows they would let "
-            f"the search choose on {train + select:,} in place of {select:,}",
-        )
 
     def conclude(self, status: Status) -> Result:
         """Measure the winner and the seed prompt on test, once, and write what was found."""
@@ -238,7 +225,7 @@ class _Run:
             soft_test=soft_test,
             findings=self.strategy.findings,
             trials=tuple(study.trials),
-            notes=(*task.notes, *self.notes, *self.readable.notes, *self.unread(), *notes_on(harness, final)),
+            notes=(*task.notes, *self.notes, *self.readable.notes, *notes_on(harness, final)),
             folder=study.folder,
         )
         result.keep()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from autoprompt.errors import BudgetError, nearest
 
@@ -31,7 +32,8 @@ class Budget:
     Attributes:
         calls: prompt-on-example forwards.
         tokens: tokens read by the model.
-        seconds: wall-clock seconds. Such a budget is outside the law "same call, same run".
+        seconds: wall-clock seconds that the model runs; what a strategy thinks in between comes on top. Such a budget
+            is outside the law "same call, same run".
     """
 
     calls: int | None = None
@@ -82,7 +84,8 @@ class Budget:
         if self.tokens is not None:
             parts.append(f"{self.tokens:,} tokens")
         if self.seconds is not None:
-            parts.append(f"{self.seconds:.12g} s")
+            seconds = format(Decimal(repr(float(self.seconds))), "f").removesuffix(".0")
+            parts.append(f"{seconds} s")
         return ", ".join(parts)
 
 
@@ -110,7 +113,7 @@ def _parse_part(part: str, whole: str) -> tuple[str, float]:
         raise BudgetError(
             f"budget: unknown unit {scale + name!r} in {whole!r}{nearest(name.lower(), _UNITS)}", hint=hint
         )
-    return unit[0], float(number.replace("_", "")) * _SCALE[scale] * unit[1]
+    return unit[0], float(Decimal(number.replace("_", "")) * _SCALE[scale] * unit[1])
 
 
 @dataclass

@@ -48,6 +48,7 @@ _REPLIES: dict[str, type[_Stored]] = {
     "tune": TuneReply,
 }
 _NAMES = {cls: name for name, cls in _REPLIES.items()}
+_FAILED = "failed"
 _LOOKUP = 500  # variables per SQL statement; SQLite's smallest compiled limit is 999
 
 
@@ -108,8 +109,10 @@ class Cache:
             self._path.with_name(self._path.name + extra).unlink(missing_ok=True)
         self._db = _open(self._path)
 
-    def get(self, keys: Sequence[str]) -> dict[str, Reply]:
-        """Return the replies that are there, by key; one that cannot be read counts as not there."""
+    def get(self, keys: Sequence[str], *, failures: bool = False) -> dict[str, Reply]:
+        """Return the replies that are there, by key; one that cannot be read counts as not there, and one that failed does
+        unless ``failures``, since it is worth another try.
+        """
         found: dict[str, Reply] = {}
         for start in range(0, len(keys), _LOOKUP):
             part = keys[start : start + _LOOKUP]
@@ -126,13 +129,13 @@ class Cache:
                 return found
             for key, text in rows:
                 reply = _load(text)
-                if reply is not None:
+                if reply is not None and (failures or not isinstance(reply, Failure)):
                     found[key] = reply
         return found
 
     def put(self, replies: Mapping[str, Reply], *, account: str, seconds: float = 0.0) -> None:
-        """Store replies in one transaction and book ``seconds`` of model time; failures are never stored."""
-        rows = [(key, _dump(reply)) for key, reply in replies.items() if not isinstance(reply, Failure)]
+        """Store replies in one transaction and book ``seconds`` of model time."""
+        rows = [(key, _dump(reply)) for key, reply in replies.items()]
         try:
             self._put(rows, account, seconds)
         except sqlite3.OperationalError:
@@ -166,7 +169,8 @@ class Cache:
         return float(row[0]) if row else 0.0
 
     def __len__(self) -> int:
-        (count,) = self._db.execute("SELECT COUNT(*) FROM answers").fetchone()
+        like = f'["{_FAILED}"%'
+        (count,) = self._db.execute("SELECT COUNT(*) FROM answers WHERE reply NOT LIKE ?", (like,)).fetchone()
         return int(count)
 
     def close(self) -> None:
@@ -191,7 +195,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
 
 
 def _dump(reply: Reply) -> str:
-    assert not isinstance(reply, Failure)
+    if isinstance(reply, Failure):
+        return json.dumps([_FAILED, reply.message])
     return json.dumps([_NAMES[type(reply)], *_values(reply)])
 
 
@@ -218,6 +223,8 @@ def _values(reply: _Stored) -> Iterable[object]:
 def _load(text: str) -> Reply | None:
     try:
         name, *values = json.loads(text)
+        if name == _FAILED:
+            return Failure(*values)
         if name == "label":
             values[0] = tuple(values[0])
         elif name == "fluency":

@@ -153,7 +153,7 @@ def _run(call: Call, run_dir: Path | None, *, as_json: bool, quiet: bool) -> Non
     prepared = command.prepare(call)
     folder = run_dir if run_dir is not None else command.run_folder(call, prepared)
     command.check_folder(folder, "run_dir")
-    if not command.is_kept(folder):
+    if not command.is_begun(folder):
         command.keep(call, folder)
         say(f"run folder {folder}: the same command, or `autoprompt resume`, goes on with it", quiet=quiet)
     else:

@@ -21,7 +21,7 @@ from autoprompt.result import FINISHED
 from autoprompt.space import SearchSpace
 from autoprompt.strategies import Strategy
 from autoprompt.strategy_text import load_strategy
-from autoprompt.study import write_atomically
+from autoprompt.study import HEADER, write_atomically
 from autoprompt.task import Task
 
 COMMAND = "command.json"
@@ -160,9 +160,9 @@ def keep(call: Call, run_dir: Path) -> None:
         write_atomically(path, text)
 
 
-def is_kept(run_dir: Path) -> bool:
-    """Whether the folder holds a call."""
-    return (run_dir / COMMAND).is_file()
+def is_begun(run_dir: Path) -> bool:
+    """Whether the folder holds a call and a run that it began: a call that failed before is not what goes on."""
+    return (run_dir / COMMAND).is_file() and (run_dir / HEADER).is_file()
 
 
 def is_finished(run_dir: Path) -> bool:

@@ -26,8 +26,8 @@ def write_prompt(path: str | Path, document: Mapping[str, Any]) -> list[Path]:
     """Write a result's document in the form its ending names; return the files written.
 
     Raises:
-        InputError: the ending is not one of ``ENDINGS``, or a ``.json`` that is not ours stands where the
-            document of a ``.txt`` would go.
+        InputError: the ending is not one of ``ENDINGS``, a ``.json`` that is not ours stands where the document of a
+            ``.txt`` would go, or that of another prompt, whose file stands beside it.
     """
     path = Path(path)
     text = str(document["prompt"])
@@ -36,11 +36,13 @@ def write_prompt(path: str | Path, document: Mapping[str, Any]) -> list[Path]:
         _write_json(path, [{"role": "user", "content": before}])
         return [path]
     if path.suffix == ".json":
+        _refuse_shared(path, path, document)
         _write_json(path, document)
         return [path]
     if path.suffix in (".txt", ".jinja"):
         sidecar = path.with_suffix(".json")
         _refuse_foreign(sidecar)
+        _refuse_shared(path, sidecar, document)
         _write_json(sidecar, document)
         write_atomically(path, text + "\n")
         if read_prompt(path).text != text:  # law 4: the text the user receives is the text that was scored
@@ -62,7 +64,8 @@ def read_prompt(path: str | Path) -> Prompt:
     content = _read(path)
     if path.suffix == ".json":
         return _prompt_of(path, content)
-    text = content.replace("\r\n", "\n").removesuffix("\n")  # a Windows editor ends every line in CRLF
+    # A Windows editor ends every line in CRLF, and some begin the file with a byte order mark.
+    text = content.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n")
     sidecar = path.with_suffix(".json")
     if not sidecar.is_file():
         return Prompt(text)
@@ -86,14 +89,13 @@ def _read(path: Path) -> str:
 
 def _prompt_of(path: Path, content: str) -> Prompt:
     try:
-        document = json.loads(content)
+        document = json.loads(content.removeprefix("\ufeff"))
         if isinstance(document, list):
             raise TypeError("chat messages are written for other programs and hold no label words")
         form = document["format"]
         if form != FORMAT:
             raise DataError(f"{path}: format is {form!r}, this version reads {FORMAT!r}")
-        words = {str(label): _words(words) for label, words in document["label_words"].items()}
-        return Prompt(_text(document["prompt"]), words)
+        return Prompt(_text(document["prompt"]), _label_words(document))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
@@ -101,6 +103,10 @@ def _prompt_of(path: Path, content: str) -> Prompt:
             f"{path}: not a prompt written by this library ({type(error).__name__}: {error})",
             hint="give the .txt or .json that `autoprompt optimize` or `export` wrote",
         ) from None
+
+
+def _label_words(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {str(label): _words(words) for label, words in document["label_words"].items()}
 
 
 def _text(value: object) -> str:
@@ -125,6 +131,19 @@ def _refuse_foreign(sidecar: Path) -> None:
                 f"cannot write {str(sidecar)!r}: the file is there and was not written by this library",
                 hint="choose another name for the prompt",
             ) from None
+
+
+def _refuse_shared(path: Path, sidecar: Path, document: Mapping[str, Any]) -> None:
+    """Do not write over what tells the label words of another file's prompt."""
+    for other in (sidecar.with_suffix(ending) for ending in (".txt", ".jinja")):
+        if other == path or not other.is_file() or not sidecar.is_file():
+            continue
+        of_other = read_prompt(other)
+        if of_other.key != Prompt(str(document["prompt"]), _label_words(document)).key:
+            raise InputError(
+                f"cannot write {str(sidecar)!r}: it tells the label words of {str(other)!r}, which is another prompt",
+                hint="choose another name for the prompt",
+            )
 
 
 def _write_json(path: Path, content: object) -> None:

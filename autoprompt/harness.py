@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,10 +33,10 @@ from autoprompt.models import (
     Reply,
     Request,
     TuneRequest,
-    told,
 )
 from autoprompt.prompt import Prompt
 from autoprompt.questions import OtherAnswers, OtherAsk, Question, count_tokens, score_questions
+from autoprompt.space import demo_ids
 from autoprompt.task import Example, Task
 from autoprompt.workers import answer_batches
 
@@ -80,6 +80,7 @@ class Harness:
         shortened: distinct questions whose example had to be shortened to fit the model.
         missing: distinct questions without an answer.
         failure: the last failure's message.
+        reads_train: whether train rows were read: shown in prompts, trained on, or by a model that writes prompts.
     """
 
     task: Task
@@ -97,6 +98,7 @@ class Harness:
     retries: int = 0
     """Questions asked again after a failure; a question is charged once however often it is asked."""
     failure: str = ""
+    reads_train: bool = False
     _replies: dict[str, Reply] = field(default_factory=dict, repr=False)
     _others: OtherAnswers = field(init=False, repr=False)
     _asked: int = 0
@@ -132,6 +134,7 @@ class Harness:
                 self.exhausted = True
                 break
             new.update(fresh)
+            self.reads_train |= not isinstance(ask, Score) or bool(demo_ids(ask.prompt))
             entries.append(_Entry(ask, asked, fresh, tokens))
         known = self._run(list(new.values()))
         self._run_others(entries, known)
@@ -174,7 +177,7 @@ class Harness:
                 tokens = count_tokens(self.model, list(fresh.values()))
             if not self.meter.fits(self.budget, calls, tokens):
                 return None
-            if self.meter.out_of_time(self.budget) and len(self.cache.get(list(fresh))) < len(fresh):
+            if self._is_late() and len(self._kept(list(fresh))) < len(fresh):
                 return None
         self.meter.calls += calls
         self.meter.tokens += tokens
@@ -190,7 +193,7 @@ class Harness:
             if question.judge is None and not isinstance(question.request, (tuple, TuneRequest)):
                 new.append(question)
                 requests.append(question.request)
-        known = self.cache.get([question.key for question in new])
+        known = self._kept([question.key for question in new])
         self._replies.update(known)
         batches = self.model.batches(requests) if requests else []
         waiting = [batch for batch in batches if any(new[index].key not in known for index in batch)]
@@ -209,10 +212,18 @@ class Harness:
                 done += len(batch)
                 if self.on_batch is not None:
                     self.on_batch(done, len(requests))
-                if self.budget is not None and self.meter.out_of_time(self.budget):
+                if self._is_late():
                     self.exhausted = True
                     break
         return set(known)
+
+    def _is_late(self) -> bool:
+        """Whether the time is up."""
+        return self.budget is not None and self.meter.out_of_time(self.budget)
+
+    def _kept(self, keys: Sequence[str]) -> Mapping[str, Reply]:
+        """What the cache holds; when the time is up what failed, too, which there is no time to ask again."""
+        return self.cache.get(keys, failures=self._is_late())
 
     def _run_others(self, entries: Sequence[_Entry], known: set[str]) -> None:
         """Get a reply for every new question that is about no score, ask by ask; trainings that follow each other
@@ -368,27 +379,3 @@ def _sound(reply: Reply) -> Reply:
     if any(math.isnan(value) for value in values):
         return Failure("the model gave a log-probability that is not a number (NaN)")
     return reply
-
-
-def notes_on(harness: Harness, final: Harness) -> tuple[str, ...]:
-    """What the user should know about a search and the measurement on test that followed it."""
-    found: list[str] = []
-    parts = (("search", harness), ("test", final))
-    if harness.shortened or final.shortened:
-        counts = " and ".join(
-            f"{part.shortened:,} of {part.meter.calls:,} calls of the {name}" for name, part in parts
-        )
-        found.append(f"examples were shortened to fit {harness.model.max_length} tokens in {counts}")
-    if harness.retries or final.retries:
-        found.append(
-            f"{harness.retries + final.retries:,} questions were asked again after a failure, outside the budget"
-        )
-    if harness.missing or final.missing:
-        counts = " and ".join(
-            f"{part.missing:,} of {part.meter.calls:,} of the {name}" for name, part in parts
-        )
-        found.append(f"answers are missing: {counts}; last failure: {final.failure or harness.failure}")
-    if harness.budget is not None and harness.budget.seconds is not None:
-        found.append("a budget in seconds depends on the machine: the same call may find another prompt")
-    found += told(harness.model)
-    return tuple(found)

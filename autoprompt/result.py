@@ -337,13 +337,13 @@ class Result:
         """
         if self.folder is None:
             return
-        path = self.folder / "result.json"
-        if self.status in FINISHED:
-            self.save(self.folder / "best_prompt.txt")
-        elif path.is_file() and json.loads(path.read_text("utf-8"))["status"] in FINISHED:
+        path, finished = self.folder / "result.json", self.status in FINISHED
+        if not finished and path.is_file() and json.loads(path.read_text("utf-8"))["status"] in FINISHED:
             return
         text = json.dumps(self.document(), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(path, text + "\n")
+        if finished:
+            self.save(self.folder / "best_prompt.txt")
 
     def save(self, path: str | Path) -> list[Path]:
         """Write the best prompt; the ending decides the form (``.txt`` with a ``.json`` beside it,

@@ -316,6 +316,7 @@ def _check_fields(space: SearchSpace, keys: tuple[str | int, ...], text: str, ta
 def _demo_sets(space: SearchSpace, task: Task) -> DemoSets:
     """Draw the demonstration sets of every ``pick`` slot and k."""
     sets: dict[tuple[str, int], tuple[tuple[Example, ...], ...]] = {}
+    shown: set[Example] = set()
     for name, slot in space.slots.items():
         for k in slot.pick.k if slot.pick is not None else ():
             assert slot.pick is not None
@@ -327,5 +328,11 @@ def _demo_sets(space: SearchSpace, task: Task) -> DemoSets:
                     hint="list smaller numbers, or give the task more training examples",
                 )
             if k > 0:
-                sets[name, k] = draw_sets(slot.pick, name, k, pool)
+                drawn = draw_sets(slot.pick, name, k, pool)
+                free = [demos for demos in drawn if shown.isdisjoint(demos)]
+                # The first set is what the slot shows by default: not what another slot does.
+                sets[name, k] = (
+                    (free[0], *(demos for demos in drawn if demos is not free[0])) if free else drawn
+                )
+        shown.update(*(demos[0] for (owner, _), demos in sets.items() if owner == name))
     return sets

@@ -138,8 +138,9 @@ def _carved(
     counts = {
         role: _count(sizes[role], len(pool), role, where) for role in roles if sizes.get(role) is not None
     }
-    asked = sum(counts.values())
     open_roles = [role for role in roles if role not in counts]
+    _fit_rounded(counts, sizes, len(pool) - len(open_roles), len(pool))
+    asked = sum(counts.values())
     if asked > len(pool) or (open_roles and asked + len(open_roles) > len(pool)):
         parts = " + ".join(f"{role} {count}" for role, count in counts.items()) or "one row a split"
         raise DataError(
@@ -155,6 +156,18 @@ def _carved(
         result[role] = ordered[start : start + counts[role]]
         start += counts[role]
     return result
+
+
+def _fit_rounded(
+    counts: dict[str, int], sizes: Mapping[str, int | float | None], room: int, available: int
+) -> None:
+    """Take a row back from the fractions that were rounded up most, as many as do not fit, in place."""
+    up = {role: count - float(sizes[role] or 0) * available for role, count in counts.items()}
+    taken = [
+        role for role, by in up.items() if by > 0 and isinstance(sizes[role], float) and counts[role] > 1
+    ]
+    for role in sorted(taken, key=lambda role: -up[role])[: max(0, sum(counts.values()) - room)]:
+        counts[role] -= 1
 
 
 def _count(size: int | float | None, available: int, role: str, where: str) -> int:

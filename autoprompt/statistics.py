@@ -190,7 +190,8 @@ def bootstrap_set(
 
     rng = np.random.default_rng(seed)
     values = [value(kept[row]) for block in _resampled(rng, int(kept.size), resamples) for row in block]
-    return Estimate(value(kept), _percentiles(np.asarray(values), level), int(kept.size), missing)
+    interval = Interval(0.0, 1.0, level) if kept.size == 1 else _percentiles(np.asarray(values), level)
+    return Estimate(value(kept), interval, int(kept.size), missing)
 
 
 def paired_set(
@@ -206,9 +207,9 @@ def paired_set(
 ) -> Paired:
     """Compare A with B by a metric over the set, on the examples where both answered.
 
-    Percentile bootstrap of the difference over examples; the p-value is twice the smaller share of resamples
-    on either side of zero (Efron and Tibshirani 1993, chapter 16). Wins and losses are counted by example
-    scores.
+    Percentile bootstrap of the difference over examples; the p-value is that of a permutation test, which exchanges the
+    answers of A and B example by example (Efron and Tibshirani 1993, chapter 15; Yeh 2000): the share of exchanges after
+    which they differ at least as much. Wins and losses are counted by example scores.
     """
     scores_a, scores_b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
     pairs = zip(predictions_a, predictions_b, strict=True)
@@ -216,21 +217,29 @@ def paired_set(
     if kept.size == 0:
         return Paired(float("nan"), Interval(-1.0, 1.0, level), 1.0, 0, 0, 0)
 
-    def difference(index: npt.NDArray[np.int64]) -> float:
-        right = [targets[i] for i in index]
-        value_a = over_set(right, [predictions_a[i] for i in index], scores_a[index])
-        return value_a - over_set(right, [predictions_b[i] for i in index], scores_b[index])
+    right = np.array(targets, dtype=object)[kept]
+    said = np.array([predictions_a, predictions_b], dtype=object)[:, kept]
+    scores = np.array([scores_a[kept], scores_b[kept]])
+
+    def difference(of_a: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> float:
+        """Of what row ``of_a`` [N] says to these examples and what the other row says."""
+        first, second = (
+            over_set(list(right[index]), list(said[row[index], index]), scores[row[index], index])
+            for row in (of_a, 1 - of_a)
+        )
+        return first - second
 
     rng = np.random.default_rng(seed)
-    values = np.asarray(
-        [difference(kept[row]) for block in _resampled(rng, int(kept.size), resamples) for row in block]
-    )
-    side = min(float((values <= 0).mean()), float((values >= 0).mean()))
-    a, b = scores_a[kept], scores_b[kept]
+    as_is, everyone = np.zeros(kept.size, np.int64), np.arange(kept.size)
+    found = difference(as_is, everyone)
+    values = [difference(as_is, row) for block in _resampled(rng, int(kept.size), resamples) for row in block]
+    swapped = [difference(rng.integers(0, 2, kept.size), everyone) for _ in range(resamples)]
+    as_far = sum(abs(value) >= abs(found) - 1e-12 for value in swapped)
+    a, b = scores
     return Paired(
-        difference(kept),
-        _percentiles(values, level),
-        min(1.0, 2 * max(side, 1 / (resamples + 1))),
+        found,
+        Interval(-1.0, 1.0, level) if kept.size == 1 else _percentiles(np.asarray(values), level),
+        (1 + as_far) / (resamples + 1),
         int(kept.size),
         int((a > b).sum()),
         int((a < b).sum()),

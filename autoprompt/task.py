@@ -278,7 +278,7 @@ class Task:
         layout = Layout(
             kind=kind,
             target=None if references and not target else target or target_column(tables, f"task {name}"),
-            columns=fields if isinstance(fields, Mapping) else {name: name for name in fields or ()},
+            columns=fields if isinstance(fields, Mapping) else {one: one for one in _several(fields or ())},
             references=references,
             choices=choices,
             worked=worked,
@@ -288,7 +288,7 @@ class Task:
         return dataclasses.replace(
             _assemble(name, layout, tables, split or {}, seed, prompt, word_map, metric or ""),
             max_tokens=max_tokens,
-            stop=tuple(stop),
+            stop=_several(stop),
             read=read,
             calibrate=calibrate,
             candidates=candidates,
@@ -374,22 +374,22 @@ def _check(task: Task) -> None:
         if not examples:
             raise DataError(f"{where}: split {role!r} is empty")
         targets = {item.target for item in examples}
-        if task.kind == "classification" and not targets <= set(task.labels):
-            stray = sorted(targets - set(task.labels))[0]
-            raise DataError(f"{where}: {role} holds the label {stray!r}; labels: {', '.join(task.labels)}")
+        stray = sorted(targets - set(task.labels))
+        if task.kind == "classification" and stray:
+            raise DataError(f"{where}: {role} holds the label {stray[0]!r}; labels: {', '.join(task.labels)}")
         if task.kind == "classification" and len(targets) == 1:
             raise DataError(
-                f"{where}: split {role!r} holds one label only ({targets.pop()!r}, {len(examples)} rows), "
-                "so nothing can be told apart",
+                f"{where}: split {role!r} holds one label only ({targets.pop()!r}, {len(examples)} rows): it needs two",
                 hint="give more rows of the rare labels, other sizes, or another seed (split: {seed: 1})",
             )
 
 
 def _words(words: Mapping[Any, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
-    return {
-        _key(label): (given,) if isinstance(given, str) else tuple(given)
-        for label, given in (words or {}).items()
-    }
+    return {_key(label): _several(given) for label, given in (words or {}).items()}
+
+
+def _several(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _key(raw: object) -> str:

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Generator, Sequence
 
-from autoprompt.errors import InputError
+from autoprompt.errors import InputError, ModelError
 from autoprompt.models import Model, Reply, Request, StreamingModel, answer
 from autoprompt.models.load import load_model
 
@@ -44,7 +44,7 @@ def answer_batches(
     import joblib
 
     threads = max(1, (os.cpu_count() or 1) // workers)
-    jobs = (joblib.delayed(_answer_there)(source, threads, batch) for batch in batches)
+    jobs = (joblib.delayed(_answer_there)(source, model.fingerprint, threads, batch) for batch in batches)
     answers = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
     try:
         for replies in answers:  # noqa: UP028 - "yield from" would close it before the warnings are silenced
@@ -55,13 +55,20 @@ def answer_batches(
             answers.close()
 
 
-def _answer_there(source: str, threads: int, batch: Sequence[Request]) -> list[Reply]:
+def _answer_there(source: str, fingerprint: str, threads: int, batch: Sequence[Request]) -> list[Reply]:
     """Answer one batch in a worker process."""
-    return answer(_model_there(source, threads), batch)
+    return answer(_model_there(source, fingerprint, threads), batch)
 
 
 @functools.lru_cache(maxsize=1)
-def _model_there(source: str, threads: int) -> Model:
+def _model_there(source: str, fingerprint: str, threads: int) -> Model:
+    """The worker's own model. Workers outlive a call: where its files have changed since, they load it again."""
     # The number of threads is torch's business; the environment variable reaches it before it is loaded.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    return load_model(source)
+    model = load_model(source)
+    if model.fingerprint != fingerprint:
+        raise ModelError(
+            f"model {source!r}: a worker process loaded another model than this one under the same name",
+            hint="load it again if its files have just changed, give its whole path, or use workers=1",
+        )
+    return model

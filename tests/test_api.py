@@ -335,9 +335,35 @@ def test_a_budget_of_tokens_is_kept() -> None:
     assert result.spent.tokens == round(sum(12 * trial.tokens for trial in result.trials))
 
 
+def test_a_budget_of_seconds_resumes_where_answers_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = itertools.count()
+    monkeypatch.setattr("autoprompt.harness.time.perf_counter", lambda: float(next(now)))
+    model = Spy(fails=lambda text: "select 3 was awful" in text)
+    first = search(model, run_dir=tmp_path, budget="20 s")
+    assert first.trials[0].missing == 1
+    assert_same(first, search(model, run_dir=tmp_path, budget="20 s"))
+
+
+def test_half_characters_that_a_model_writes_spoil_no_run(tmp_path: Path) -> None:
+    """A server may cut an emoji in two at its limit, and no file can hold the half."""
+
+    def cut(prompt: str) -> str:
+        return "Judge it \ud83d</text>" if "<text>" in prompt else "good"
+
+    content = small_space().spec.model_dump(exclude_none=True)
+    content["slots"]["start"]["llm"] = {"longest": 60}
+    space = SearchSpace.from_dict(content)
+    result = search(cut, space=space, strategy="propose", run_dir=tmp_path, budget=400)
+    assert any("Judge it \ufffd" in trial.text for trial in result.trials)
+    assert_same(result, search(cut, space=space, strategy="propose", run_dir=tmp_path, budget=400))
+    assert Failure("no \ud83d").message == "no \ufffd"
+
+
 def test_train_rows_that_nothing_reads_are_noted() -> None:
     note = (
-        "nothing read the 12 train rows, since the space shows no demonstrations: as select rows they would let the "
+        "nothing read the 12 train rows, since no prompt shows demonstrations: as select rows they would let the "
         "search choose on 24 in place of 12"
     )
     assert note in search().notes

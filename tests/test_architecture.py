@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"grading"},
     {"questions", "readable"},
     {"harness"},
+    {"notes"},
     {"exporters", "softfiles"},
     {"result"},
     {"inputs"},

@@ -44,6 +44,7 @@ def test_replies_come_back_equal(tmp_path: Path, on_disk: bool) -> None:
     cache.put({"e": Failure("no")}, account="search", seconds=0.5)
     cache.put({}, account="test", seconds=4)
     assert cache.get([*"abcdef"]) == REPLIES
+    assert cache.get(["a", "e"], failures=True) == {"a": REPLIES["a"], "e": Failure("no")}
     assert len(cache) == 4
     assert (cache.seconds("search"), cache.seconds("test"), cache.seconds("none")) == (2.0, 4.0, 0.0)
     cache.close()

@@ -188,6 +188,18 @@ def test_resume_works_from_any_folder(home: Path, tmp_path_factory: pytest.TempP
     assert not list(elsewhere.iterdir())
 
 
+def test_a_call_that_began_no_run_is_not_what_resume_repeats(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = call("optimize", "mine", "-m", "toy", "-b", "200", "--strategy", "gradient", "--run-dir", "run")
+    assert failed.exit_code == 1
+    assert "gives no gradients" in failed.stderr
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        call("optimize", "mine", "-m", "toy", "-b", "200", "--run-dir", "run")
+    assert result_of(ok("resume", "run", "--json"))["status"] in ("budget", "complete")
+
+
 def test_command_is_kept(home: Path) -> None:
     ok("optimize", "mine", "-m", "toy", "-b", "60", "--seed", "3", "--run-dir", "my run")
     kept = json.loads((home / "my run" / "command.json").read_text("utf-8"))

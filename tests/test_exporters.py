@@ -131,3 +131,28 @@ def test_a_prompt_saved_by_a_windows_editor_is_the_same_prompt(tmp_path: Path) -
     assert read_prompt(path) == Prompt(text.replace("One", "Two"), WORDS)
     sidecar.unlink()
     assert read_prompt(path) == Prompt(text.replace("One", "Two"))
+
+
+def test_the_label_words_of_another_file_are_not_written_over(tmp_path: Path) -> None:
+    first, other = document("{{ text }} one {{ answer }}"), document("{{ text }} two {{ answer }}")
+    write_prompt(tmp_path / "best.txt", first)
+    write_prompt(tmp_path / "best.jinja", first)  # the same prompt in another form
+    for ending in (".jinja", ".json", ".txt"):
+        with pytest.raises(InputError, match="which is another prompt") as told:
+            write_prompt(
+                tmp_path / f"best{ending}", {**first, "label_words": {"good": ["no"], "bad": ["yes"]}}
+            )
+        assert "another name" in told.value.hint
+    assert read_prompt(tmp_path / "best.txt") == Prompt(first["prompt"], WORDS)
+    (tmp_path / "best.jinja").unlink()
+    write_prompt(tmp_path / "best.txt", other)
+    assert read_prompt(tmp_path / "best.txt") == Prompt(other["prompt"], WORDS)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path) -> None:
+    for text in ("{{ text }} It was {{ answer }}", "\ufeff{{ text }} It was {{ answer }}"):
+        files = write_prompt(tmp_path / "best.txt", document(text))
+        assert read_prompt(files[0]) == Prompt(text, WORDS)  # what begins with one truly is left alone
+    for file in write_prompt(tmp_path / "plain.txt", document(TEXTS[0])):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        assert read_prompt(file) == Prompt(TEXTS[0], WORDS)

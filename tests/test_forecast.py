@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 import autoprompt
+from autoprompt.space import SearchSpace
 from tests.small import Spy, small_space, small_task
 
 
@@ -42,3 +43,16 @@ def test_a_budget_of_seconds() -> None:
 def test_no_more_calls_than_the_space_has_prompts_for() -> None:
     found = autoprompt.estimate(small_task(), Spy(), 10**6)
     assert (found.calls, found.space_size) == (12, 1)
+
+
+def test_a_space_whose_texts_are_edited_is_not_counted() -> None:
+    slots = {"cue": {"one_of": ["In all, it was", "So"], "edit": {}}}
+    content = {
+        "format": "autoprompt-space/1",
+        "title": "t",
+        "template": "{{ text }} [[ cue ]] {{ answer }}",
+        "slots": slots,
+    }
+    found = autoprompt.estimate(small_task(), Spy(), 6000, space=SearchSpace.from_dict(content))
+    assert (found.calls, found.space_size) == (6000, None)
+    assert "of more than can be counted in the space" in str(found)

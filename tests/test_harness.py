@@ -178,7 +178,7 @@ def test_failures_are_missing_values() -> None:
     assert found.meter.calls == 12
 
 
-def test_failures_are_asked_again_by_the_next_session_and_never_stored() -> None:
+def test_failures_are_asked_again_by_the_next_session() -> None:
     cache = Cache()
     harness(Spy(fails=lambda text: "select 1 " in text), cache=cache).scores([Score(PROMPTS[0], TASK.select)])
     assert len(cache) == 10

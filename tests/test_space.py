@@ -268,6 +268,17 @@ def test_a_demonstration_never_stands_twice() -> None:
     assert all(prompt.choices["a"] != prompt.choices["b"] for prompt in prompts)
 
 
+def test_what_two_slots_show_by_default_is_not_the_same() -> None:
+    texts = list("abcdefgh")
+    for name in map(chr, range(ord("a"), ord("u"))):
+        pick = {"pick": {"k": [2, 3], "template": "{{ text }} {{ answer }}", "per_label": "any"}}
+        space = make_space(
+            f"[[ z ]]\n[[ {name} ]]\n{{{{ text }}}} {{{{ answer }}}}", **{"z": pick, name: pick}
+        )
+        prompt = space.bind(make_task(texts), answer_at_end=True).default()
+        assert len({*prompt.choices["z"], *prompt.choices[name]}) == 4
+
+
 def test_repeated_training_rows_count_once() -> None:
     task = make_task()
     doubled = make_task(train=(*task.train[:3], *task.train[:3]))

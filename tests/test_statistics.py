@@ -142,6 +142,34 @@ def test_set_metrics_get_intervals() -> None:
     assert bootstrap_set(macro, targets[:1], [None], scores[0][:1]).missing == 1
 
 
+def test_set_metrics_claim_nothing_from_a_handful_of_rows() -> None:
+    macro = METRICS["macro_f1"].over_set
+    for n in (1, 2, 4):
+        targets = ["a", "b"] * 2
+        wrong = ["b", "a"] * 2
+        pair = paired_set(macro, targets[:n], targets[:n], np.ones(n), wrong[:n], np.zeros(n), resamples=200)
+        assert pair.difference == 1
+        assert pair.p_value >= 2 * 0.5**n * 0.7  # only the exchange of all or of none is as far apart
+        assert n > 1 or (pair.interval.low, pair.interval.high) == (-1, 1)
+    alone = bootstrap_set(macro, ["a"], ["a"], np.ones(1), resamples=50)
+    assert (alone.interval.low, alone.interval.high) == (0, 1)
+
+
+def test_set_metrics_seldom_claim_what_is_not_there() -> None:
+    rng = np.random.default_rng(7)
+    macro, claims = METRICS["macro_f1"].over_set, 0
+    for _ in range(150):
+        targets = ["a" if x < 0.5 else "b" for x in rng.uniform(size=12)]
+        said = [
+            [t if x < 0.7 else "a" for t, x in zip(targets, rng.uniform(size=12), strict=True)] for _ in "AB"
+        ]
+        scores = [np.array([float(g == t) for g, t in zip(each, targets, strict=True)]) for each in said]
+        claims += (
+            paired_set(macro, targets, said[0], scores[0], said[1], scores[1], resamples=99).p_value <= 0.05
+        )
+    assert claims <= 0.05 * 150 + 3 * (0.05 * 0.95 * 150) ** 0.5
+
+
 def test_e_value_is_the_mixture_integral() -> None:
     grid = (np.arange(200_000) + 0.5) / 400_000 + 0.5
     for wins, losses in [(0, 0), (3, 1), (2, 9), (30, 12)]:

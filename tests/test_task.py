@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from autoprompt.errors import AutopromptError, DataError, InputError, SpecError, TemplateError
+from autoprompt.splits import ROLES
 from autoprompt.task import Task
 
 ROWS = [
@@ -102,6 +103,45 @@ def test_a_missing_select_is_carved_from_train() -> None:
     task = Task.from_rows({"train": ROWS[:60], "test": ROWS[60:]}, split={"select": 15})
     assert [len(part) for part in (task.train, task.select, task.test)] == [45, 15, 60]
     assert not set(task.train) & set(task.select)
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.25, 0.25, 0.5), (1 / 3, 1 / 3, 1 / 3)]
+)
+def test_fractions_of_all_rows_fit_whatever_their_number(shares: tuple[float, float, float]) -> None:
+    for n in range(30, 60):
+        rows = [{"text": f"row {at}", "label": "pos" if at % 2 else "neg"} for at in range(n)]
+        task = Task.from_rows(rows, split=dict(zip(ROLES, shares, strict=True)))
+        sizes = [len(task.split(role)) for role in ROLES]
+        assert n - 3 < sum(sizes) <= n
+        assert all(abs(size - share * n) < 1 for size, share in zip(sizes, shares, strict=True))
+
+
+def test_one_text_is_a_list_of_one() -> None:
+    task = Task.from_rows(ROWS, fields="text", kind="generation", target="label", stop="END")
+    assert (list(task.fields), task.stop) == (["text"], ("END",))
+
+
+@pytest.mark.parametrize("name", ["self", "none", "true", "range", "not"])
+def test_columns_that_templates_read_otherwise_need_another_name(name: str) -> None:
+    rows = [{name: row["text"], "label": row["label"]} for row in ROWS]
+    for given in (None, [name]):
+        with pytest.raises(DataError, match="means something else in templates") as told:
+            Task.from_rows(rows, fields=given)
+        assert f"'the_{name}': '{name}'" in told.value.hint
+    assert list(Task.from_rows(rows, fields={f"the_{name}": name}).fields) == [f"the_{name}"]
+    beside = [{**row, name: "x"} for row in ROWS]
+    assert list(Task.from_rows(beside).fields) == ["text"]
+
+
+def test_spaces_around_choices_are_not_part_of_them() -> None:
+    rows = [{"q": f"capital {n}", "options": [" Paris", "Rome "], "label": n % 2} for n in range(24)]
+    task = Task.from_rows(rows, kind="multiple_choice", fields=["q"], choices="options")
+    assert {example.choices for example in task.select} == {("Paris", "Rome")}
+    named = [{**row, "label": [" Paris", "Rome "][row["label"]]} for row in rows]  # type: ignore[index]
+    assert (
+        Task.from_rows(named, kind="multiple_choice", fields=["q"], choices="options").select == task.select
+    )
 
 
 def test_rows_without_a_text_are_told() -> None:

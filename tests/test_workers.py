@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import pytest
 
-from autoprompt.errors import InputError
+from autoprompt.errors import InputError, ModelError
 from autoprompt.models import LabelRequest
 from autoprompt.models.toy import ToyModel
 from autoprompt.prompt import Prompt
-from autoprompt.workers import answer_batches
+from autoprompt.workers import _answer_there, _model_there, answer_batches
+from tests.small import Spy
 
 PROMPT = Prompt("{{ text }} It was {{ answer }}")
 BATCHES = [
@@ -32,3 +34,19 @@ def test_two_processes_answer_like_one_and_in_order() -> None:
 def test_a_model_given_as_an_object_cannot_be_sent() -> None:
     with pytest.raises(InputError, match="it was given as an object"):
         next(answer_batches(ToyModel(), ToyModel(), BATCHES, 2))
+
+
+def test_a_worker_loads_a_model_again_that_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Spy(fingerprint="before")
+    monkeypatch.setattr("autoprompt.workers.load_model", lambda source: dataclasses.replace(there))
+    _model_there.cache_clear()
+    batch = [LabelRequest(PROMPT.render({"text": "fine"}), ("good", "bad"))]
+    assert _answer_there("folder", "before", 1, batch) == there.logprobs(batch)
+    kept = _model_there("folder", "before", 1)
+    assert _model_there("folder", "before", 1) is kept
+    there.fingerprint = "after"
+    assert _model_there("folder", "after", 1) is not kept
+    _model_there.cache_clear()
+    with pytest.raises(ModelError, match="a worker process loaded another model"):
+        _answer_there("folder", "before", 1, batch)
+    _model_there.cache_clear()
