@@ -118,11 +118,8 @@ class Layout:
                 "fields: no field can be called 'answer': {{ answer }} marks where the answer is read",
                 hint="give it another name: fields={'reply': 'answer', ...}",
             )
-        for name in _JINJA.intersection(self.columns):
-            raise DataError(
-                f"fields: no field can be called {name!r}, which means something else in templates",
-                hint=f"give it another name: fields={{'the_{name}': {self.columns[name]!r}, ...}}",
-            )
+        for name, column in self.columns.items():
+            _check_name(name, column)
         if self.columns or not tables:
             return dict(self.columns)
         rows = [row for table in tables for row in table]
@@ -136,10 +133,7 @@ class Layout:
         found = [name for name in names if str(name).isidentifier() and _holds_text(rows, name)]
         fields = {name: name for name in found if name not in _JINJA}
         if found and not fields:
-            raise DataError(
-                f"no field can be called {found[0]!r}, which means something else in templates",
-                hint=f"give the column another name: fields={{'the_{found[0]}': {found[0]!r}}}",
-            )
+            _check_name(found[0], found[0])
         return fields
 
     def example(self, row: Row, columns: Mapping[str, str]) -> Example:
@@ -220,6 +214,14 @@ class Layout:
         if not target.strip():
             raise DataError(f"{where}: the answer is empty")
         return target
+
+
+def _check_name(name: str, column: str) -> None:
+    if name in _JINJA:
+        raise DataError(
+            f"fields: no field can be called {name!r}, which means something else in templates",
+            hint=f"give the column another name: fields={{'the_{name}': {column!r}, ...}}",
+        )
 
 
 def _chosen(answer: str, choices: tuple[str, ...], where: str) -> str:
