@@ -225,7 +225,7 @@ class _Run:
             soft_test=soft_test,
             findings=self.strategy.findings,
             trials=tuple(study.trials),
-            notes=(*task.notes, *self.notes, *self.readable.notes, *notes_on(harness, final)),
+            notes=(*task.notes, *self.notes, *self.readable.notes, *notes_on(harness, final, study.prompts)),
             folder=study.folder,
         )
         result.keep()

@@ -6,8 +6,8 @@ from autoprompt.harness import Harness
 from autoprompt.models import told
 
 
-def notes_on(harness: Harness, final: Harness) -> tuple[str, ...]:
-    """What the user should know about a search and the measurement on test that followed it."""
+def notes_on(harness: Harness, final: Harness, prompts: int) -> tuple[str, ...]:
+    """What the user should know about a search among so many prompts and the measurement on test that followed it."""
     found: list[str] = []
     parts = (("search", harness), ("test", final))
     if harness.shortened or final.shortened:
@@ -28,7 +28,7 @@ def notes_on(harness: Harness, final: Harness) -> tuple[str, ...]:
         found.append("a budget in seconds depends on the machine: the same call may find another prompt")
     found += told(harness.model)
     train, select = len(harness.task.train), len(harness.task.select)
-    if not harness.reads_train and train >= select / 4:
+    if not harness.reads_train and prompts > 1 and train >= select / 4:
         found.append(
             f"nothing read the {train:,} train rows, since no prompt shows demonstrations: as select rows they would let "
             f"the search choose on {train + select:,} in place of {select:,}"
