@@ -33,7 +33,8 @@ class Forecast:
         test_calls: calls of the measurement on test, outside the budget.
         test_seconds: how long they take.
         prompts: prompts that can be scored in full on select.
-        space_size: prompts there are in the search space; None where its texts may be edited or its tokens sought.
+        space_size: prompts that the search space lists.
+        is_open: whether there are more, since texts may be edited or tokens sought: then only the budget ends the search.
         tokens_per_second: measured.
         calls_per_second: measured.
     """
@@ -44,19 +45,20 @@ class Forecast:
     test_calls: int
     test_seconds: float
     prompts: int
-    space_size: int | None
+    space_size: int
+    is_open: bool
     tokens_per_second: float
     calls_per_second: float
 
     def __str__(self) -> str:
-        known = "more than can be counted" if self.space_size is None else f"{self.space_size:,}"
+        more = ", edits and tokens not counted" if self.is_open else ""
         return "\n".join(
             [
                 f"speed     {self.calls_per_second:,.0f} calls/s, {self.tokens_per_second:,.0f} tokens/s "
                 "(measured)",
                 f"search    {self.calls:,} calls, about {self.tokens:,} tokens, {_minutes(self.seconds)}",
                 f"test      {self.test_calls:,} calls, {_minutes(self.test_seconds)} (outside the budget)",
-                f"reach     {self.prompts:,} prompts in full on select, of {known} in the space",
+                f"reach     {self.prompts:,} prompts in full on select, of {self.space_size:,} in the space{more}",
             ]
         )
 
@@ -98,10 +100,10 @@ def estimate(
     probed = harness.meter.calls - calls_before
     per_call = (harness.meter.tokens - tokens) / probed
     rate = probed / seconds
-    endless = bound.spec.token_slots or any(slot.edit is not None for slot in bound.slots.values())
-    size = None if endless else bound.size()
+    size = bound.size()
+    is_open = bool(bound.spec.token_slots) or any(slot.edit is not None for slot in bound.slots.values())
     limits = [
-        None if size is None else size * len(task.select),
+        None if is_open else size * len(task.select),
         budget.calls,
         None if budget.tokens is None else budget.tokens / max(per_call, 1),
         None if budget.seconds is None else budget.seconds * rate,
@@ -115,6 +117,7 @@ def estimate(
         test_seconds=2 * len(task.test) / rate,
         prompts=calls // len(task.select),
         space_size=size,
+        is_open=is_open,
         tokens_per_second=per_call * rate,
         calls_per_second=rate,
     )

@@ -54,5 +54,5 @@ def test_a_space_whose_texts_are_edited_is_not_counted() -> None:
         "slots": slots,
     }
     found = autoprompt.estimate(small_task(), Spy(), 6000, space=SearchSpace.from_dict(content))
-    assert (found.calls, found.space_size) == (6000, None)
-    assert "of more than can be counted in the space" in str(found)
+    assert (found.calls, found.space_size, found.is_open) == (6000, 2, True)
+    assert "of 2 in the space, edits and tokens not counted" in str(found)
