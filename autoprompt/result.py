@@ -256,8 +256,8 @@ class Result:
             "verdict": self.verdict,
             "run": dict(self.header),
             "select": {
-                "seed_prompt": _number(self.seed_select),
-                "candidate": _number(self.best_select),
+                "seed_prompt": _finite(self.seed_select),
+                "candidate": _finite(self.best_select),
                 "n": self.header["select_size"],
                 "note": "the candidate was chosen by this score, so it is optimistic",
             },
@@ -275,7 +275,7 @@ class Result:
             else self._described(self.shortest.prompt, self.shortest.score or 0.0),
             "soft": self._described_soft(),
             "findings": _finite(self.findings),
-            "noise_floor": None if self.noise is None else _number(self.noise),
+            "noise_floor": _finite(self.noise),
             "cost": {"search": dict(vars(self.spent)), "test": dict(vars(self.measured))},
             "pareto": [self._on_front(trial) for trial in self.pareto],
             "notes": list(self.notes),
@@ -286,7 +286,7 @@ class Result:
                 "seed_prompt": _plain(self.test.seed),
                 "candidate": _plain(self.test.best),
                 "difference": {
-                    "value": _number(pair.difference),
+                    "value": _finite(pair.difference),
                     "interval": [pair.interval.low, pair.interval.high],
                     "level": pair.interval.level,
                     "p_value": pair.p_value,
@@ -300,8 +300,8 @@ class Result:
             "prompt": prompt.text,
             "label_words": {label: list(words) for label, words in prompt.words.items()},
             "choices": dict(prompt.choices),
-            "select": _number(select),
-            "perplexity": self._perplexity(prompt.key),
+            "select": _finite(select),
+            "perplexity": _finite(self.perplexities.get(prompt.key)),
         }
 
     def _described_soft(self) -> dict[str, Any] | None:
@@ -313,9 +313,9 @@ class Result:
                 name: {"text": self.soft.slots[name], **rows.told()} for name, rows in self.soft.soft.items()
             },
             "note": "rows are read in place of the slots' texts, which only say where they stand",
-            "select": _number(self.soft_select),
+            "select": _finite(self.soft_select),
             "test": None if self.soft_test is None else _plain(self.soft_test),
-            "discretisation_gap": _number(self.gap),
+            "discretisation_gap": _finite(self.gap),
         }
 
     def _on_front(self, trial: Trial) -> dict[str, Any]:
@@ -323,12 +323,8 @@ class Result:
             "prompt": trial.text,
             "score": trial.score,
             "tokens": trial.tokens,
-            "perplexity": self._perplexity(trial.key),
+            "perplexity": _finite(self.perplexities.get(trial.key)),
         }
-
-    def _perplexity(self, key: str) -> float | None:
-        value = self.perplexities.get(key)
-        return None if value is None else _number(value)
 
     def keep(self) -> None:
         """Write ``result.json`` and the best prompt into the run folder, where there is one.
@@ -371,15 +367,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _number(value: float) -> float | None:
-    """A number as JSON knows it: what was not measured is null."""
-    return value if math.isfinite(value) else None
-
-
 def _plain(estimate: Estimate) -> dict[str, Any]:
     interval = estimate.interval
     return {
-        "value": _number(estimate.value),
+        "value": _finite(estimate.value),
         "interval": [interval.low, interval.high],
         "level": interval.level,
         "n": estimate.n,

@@ -161,7 +161,14 @@ def _carved(
 def _fit_rounded(
     counts: dict[str, int], sizes: Mapping[str, int | float | None], room: int, available: int
 ) -> None:
-    """Take a row back from the fractions that were rounded up most, as many as do not fit, in place."""
+    """Take a row back from each of the fractions that were rounded up most, as many as do not fit, in place.
+
+    Args:
+        counts: role to a number of rows.
+        sizes: role to what was asked for; only fractions give rows back.
+        room: rows there are for all counts together.
+        available: rows that the fractions are of.
+    """
     up = {role: count - float(sizes[role] or 0) * available for role, count in counts.items()}
     taken = [
         role for role, by in up.items() if by > 0 and isinstance(sizes[role], float) and counts[role] > 1

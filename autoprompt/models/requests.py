@@ -195,7 +195,7 @@ class TextReply:
 
     def __post_init__(self) -> None:
         """Let nothing in that no file can hold."""
-        object.__setattr__(self, "text", _whole(self.text))
+        object.__setattr__(self, "text", _writable(self.text))
 
 
 @dataclass(frozen=True)
@@ -206,10 +206,10 @@ class Failure:
 
     def __post_init__(self) -> None:
         """Let nothing in that no file can hold."""
-        object.__setattr__(self, "message", _whole(self.message))
+        object.__setattr__(self, "message", _writable(self.message))
 
 
-def _whole(text: str) -> str:
+def _writable(text: str) -> str:
     """The text with U+FFFD in place of each half of a surrogate pair."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
