@@ -2,7 +2,8 @@
 
     python examples/template_table.py --models bundled:masked --tasks sst-2 --seeds 2 --prompts 40
     python examples/template_table.py             # all models and tasks; hours on one core
-    python examples/template_table.py --report    # only print what is there
+    python examples/template_table.py --report    # only print what is there, and ours against each of the others
+    python examples/template_table.py --report --runs examples/cells/template_table.jsonl   # the cells of README's table
 
 Every search may spend ``--prompts`` times the number of selection examples in calls, on the same space (the one that ships
 for the task), but where a method has a space of its own. A cell is a file in ``--runs``: the same command again goes on
@@ -24,10 +25,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,10 @@ from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.tpe import TPE
 
+Cells = dict[str, dict[str, Any]]
+"""What was found, by sample."""
+Rows = dict[tuple[str, str], dict[str, Cells]]
+"""Model and task -> method -> cells."""
 METHODS = ("random", "GrIPS", "EvoPrompt", "CAPO-like", "MIPROv2-like", "gp", "ours")
 PUBLISHED = ("sst-2", "mr", "sst-5", "agnews")
 LABELS = {
@@ -72,6 +79,7 @@ INSTRUCTIONS = {
 }
 """What GrIPS edits: it needs an instruction, and the manual prompts have none."""
 SHOTS = 16
+RECORDED = ("model", "task", "sample", "method", "manual", "test", "select", "tokens", "prompts", "n")
 
 
 def task_for(name: str, sample: str) -> autoprompt.Task:
@@ -226,31 +234,93 @@ def fill(given: argparse.Namespace) -> None:
                     )
 
 
-def report(runs: Path) -> str:
-    """The table in Markdown: mean and standard deviation of test scores in per cent, in brackets tokens of the median.
+def read_cells(runs: Path) -> list[dict[str, Any]]:
+    """The cells of a folder, or of a file that ``--record`` wrote."""
+    if runs.is_file():
+        return [json.loads(line) for line in runs.read_text("utf-8").splitlines()]
+    return [json.loads(path.read_text("utf-8")) for path in sorted(runs.glob("*.json"))]
+
+
+def record(runs: Path, file: Path) -> None:
+    """Write the figures of the cells, a line each. Texts stay out of it: prompts hold rows of other people's data."""
+    cells = [{name: cell[name] for name in RECORDED} for cell in read_cells(runs)]
+    file.write_text("".join(json.dumps(cell) + "\n" for cell in cells), "utf-8")
+
+
+def read_rows(runs: Path) -> Rows:
+    """The cells that are there, as rows of the table: model and task -> method -> sample -> cell.
 
     A row is over the samples that all those methods have that have most; one that lacks any of them is left out of it.
     """
-    groups: dict[tuple[str, str], dict[str, dict[str, dict[str, Any]]]] = defaultdict(dict)
-    for path in sorted(runs.glob("*.json")):
-        row = json.loads(path.read_text("utf-8"))
-        groups[row["model"], row["task"]].setdefault(row["method"], {})[row["sample"]] = row
-    titles = ("model", "task", "samples", "manual", *METHODS)
-    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for (model, name), methods in sorted(groups.items()):
+    found: Rows = defaultdict(lambda: defaultdict(dict))
+    for cell in read_cells(runs):
+        found[cell["model"], cell["task"]][cell["method"]][cell["sample"]] = cell
+    rows: Rows = {}
+    for key, methods in sorted(found.items()):
         most = max(map(len, methods.values()))
         samples = sorted(set.intersection(*(set(cells) for cells in methods.values() if len(cells) == most)))
-        if not samples:
-            continue
-        methods = {method: found for method, found in methods.items() if set(samples) <= set(found)}
-        first = next(iter(methods.values()))
-        cells = [spread([first[sample]["manual"] for sample in samples])]
+        if samples:
+            rows[key] = {
+                method: {sample: cells[sample] for sample in samples}
+                for method, cells in methods.items()
+                if set(samples) <= set(cells)
+            }
+    return rows
+
+
+def table(rows: Rows) -> str:
+    """In Markdown: mean and standard deviation of test scores in per cent, in brackets tokens of the median."""
+    titles = ("model", "task", "samples", "manual", *METHODS)
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for (model, name), methods in rows.items():
+        first = list(next(iter(methods.values())).values())
+        cells = [spread([each["manual"] for each in first])]
         for method in METHODS:
-            some = [methods[method][sample] for sample in samples] if method in methods else []
+            some = list(methods.get(method, {}).values())
             lengths = [each["tokens"] for each in some if each["tokens"]]
             said = f" ({statistics.median(lengths):.0f})" if lengths else ""
             cells.append(spread([each["test"] for each in some]) + said if some else "-")
-        lines.append(f"| {model} | {name} | {len(samples)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {model} | {name} | {len(first)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def differences(methods: dict[str, Cells], other: str) -> list[float]:
+    """Points in per cent by which ours is above another method, or the manual prompt, sample by sample."""
+    ours = methods.get("ours", {})
+    if other == "manual":
+        return [100 * (cell["test"] - cell["manual"]) for cell in ours.values()]
+    return [
+        100 * (ours[sample]["test"] - cell["test"]) for sample, cell in methods.get(other, {}).items() if ours
+    ]
+
+
+def error(values: Sequence[float]) -> float:
+    """Standard error of the mean; of one value that is not known."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+
+
+def comparison(rows: Rows) -> str:
+    """Ours against every other method, paired by sample: over all rows, and the rows where it is clearly behind."""
+    others = ("manual", *METHODS[:-1])
+    lines = ["ours minus another, points of test score: mean ± standard error (pairs)"]
+    for other in others:
+        if pairs := [each for methods in rows.values() for each in differences(methods, other)]:
+            lines.append(f"- {other}: {statistics.fmean(pairs):+.1f} ± {error(pairs):.1f} ({len(pairs)})")
+    behind = []
+    for (model, name), methods in rows.items():
+        for other in METHODS[:-1]:
+            values = differences(methods, other)
+            if values and statistics.fmean(values) < -2 * error(values):
+                behind.append(
+                    f"- {model} {name}, {other}: {statistics.fmean(values):+.1f} ± {error(values):.1f}"
+                )
+    lines += [
+        "rows where another search is more than two standard errors above ours:",
+        *(behind or ["- none"]),
+    ]
+    select = [100 * (c["select"] - c["test"]) for m in rows.values() for c in m.get("ours", {}).values()]
+    if select:
+        lines.append(f"ours loses {statistics.fmean(select):.1f} points from select to test")
     return "\n".join(lines)
 
 
@@ -267,12 +337,18 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60, help="budget in full measurements")
     parser.add_argument("--test-rows", type=int, default=few_shot.TEST_ROWS)
     parser.add_argument("--runs", type=Path, default=Path("runs/template-table"))
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="write the figures of all cells to it, a line each"
+    )
     parser.add_argument("--report", action="store_true", help="only print what is there")
     given = parser.parse_args()
     few_shot.TEST_ROWS = given.test_rows
     if not given.report:
         fill(given)
-    print(report(given.runs))
+    if given.record:
+        record(given.runs, given.record)
+    rows = read_rows(given.runs)
+    print(table(rows), comparison(rows), sep="\n\n")
 
 
 if __name__ == "__main__":
