@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from autoprompt.errors import DataError, InputError, MissingCapability, TemplateError, UnknownName
 from autoprompt.models import LabelRequest, TextReply, TextRequest
@@ -21,7 +22,7 @@ from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
 from autoprompt.softfiles import export_peft, import_peft, load_soft, peft_rows
 from autoprompt.template import HOLE_END, HOLE_START
-from tests.models.tiny import SEQ2SEQ, save_model
+from tests.models.tiny import SEQ2SEQ, make_tokenizer, save_model
 
 FRONT = "Review [[ a ]] : it [[ b ]] . {{ text }} It was {{ answer }} ."
 MIDDLE = "Review : {{ text }} . [[ a ]] , it was {{ answer }} ."
@@ -376,6 +377,25 @@ def test_keys_and_values_of_the_front_give_our_logits(
         assert given.shape == (len(ids), expected.shape[1])
         assert float((given[-1] - expected[place]).abs().max()) <= 5e-6
     assert peft_rows(folder).form == "prefix"
+
+
+def test_a_model_without_heads_has_adapters_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mamba's configuration names no attention heads, and its layers keep no keys and values."""
+    tokenizer = make_tokenizer("bytes")
+    config = transformers.MambaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, state_size=4
+    )
+    torch.manual_seed(0)
+    for part in (transformers.MambaForCausalLM(config), tokenizer):
+        part.save_pretrained(tmp_path / "mamba")
+    model: Any = load_model(tmp_path / "mamba")
+    prompt = soft_prompt(model, FRONT)
+    with pytest.raises(MissingCapability, match=r"(?s)something else.*than keys and values.*PROMPT_TUNING"):
+        export_peft(tmp_path / "adapter", prompt, model, form="PREFIX_TUNING")
+    adapter, ids_of = as_readme_says(export_peft(tmp_path / "adapter", prompt, model), monkeypatch)
+    expected, place, row = ours(model, prompt, TEXTS[0])
+    given = theirs(adapter, model, ids_of(text=TEXTS[0]), row)
+    assert float((given[-1] - expected[place]).abs().max()) <= 5e-6
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])

@@ -70,7 +70,8 @@ def before_the_data(
     baked = bake(model, prompt, samples)
     values, own = baked.rows, model._model.config.get_text_config()
     length, width = values.shape
-    heads, layers, extra = own.num_attention_heads, own.num_hidden_layers, {}
+    # PEFT wants a number of heads, and reads it for keys and values only; Mamba and FNet have none
+    heads, layers, extra = getattr(own, "num_attention_heads", 1), own.num_hidden_layers, {}
     if form == "PREFIX_TUNING":
         kept = keys_and_values(model, baked)
         _, layers, _, heads, of_head = kept.shape

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
 
 from autoprompt.errors import InputError, MissingCapability, TemplateError
 from autoprompt.models.hf.contexts import evaluating
@@ -142,8 +143,14 @@ def keys_and_values(model: HuggingFaceModel, baked: Baked) -> NDArray[np.float32
     rows = baked.rows
     with torch.no_grad(), evaluating(model._model):
         given = torch.from_numpy(rows)[None].to(model._device, model._dtype)
-        cache = model._model(inputs_embeds=given, use_cache=True, return_dict=True).past_key_values
-    kept = [each.cpu().float() for layer in cache.layers for each in (layer.keys, layer.values)]
+        cache = model._model(inputs_embeds=given, use_cache=True, return_dict=True).get("past_key_values")
+    layers = [] if cache is None else cache.layers
+    if not layers or not all(isinstance(layer, CacheLayerMixin) for layer in layers):
+        raise MissingCapability(
+            f"model {model.name!r}: its layers keep something else of a text than keys and values",
+            hint='export with form="PROMPT_TUNING"',
+        )
+    kept = [each.cpu().float() for layer in layers for each in (layer.keys, layer.values)]
     shapes = {each.shape for each in kept}
     if len(shapes) > 1 or kept[0].shape[2] != len(rows):
         raise MissingCapability(
@@ -151,7 +158,7 @@ def keys_and_values(model: HuggingFaceModel, baked: Baked) -> NDArray[np.float32
             hint='export with form="PROMPT_TUNING"',
         )
     stacked: NDArray[np.float32] = torch.stack(kept)[:, 0].permute(2, 0, 1, 3).contiguous().numpy()
-    return stacked.reshape(len(rows), len(cache.layers), 2, *stacked.shape[2:])
+    return stacked.reshape(len(rows), len(layers), 2, *stacked.shape[2:])
 
 
 def _refuse_late_rows(prompt: Prompt) -> None:
