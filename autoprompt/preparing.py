@@ -80,10 +80,15 @@ def import_(
 
     from autoprompt.importers import import_template, import_verbalizer
 
-    names = labels.split(",") if labels else None
+    names = [name.strip() for name in labels.split(",")] if labels else None
     imported = import_template(_read(template), form=form, fields=_fields(field), labels=names)
     words = None
     if label_words is not None:
+        if not label_words.is_file() and str(label_words) != "-":
+            raise InputError(
+                f"--label-words: {label_words}: no such file",
+                hint="write the words into a file and give its name",
+            )
         words = import_verbalizer(_read(str(label_words)), labels=names, choice=choice)
     content = yaml.safe_dump(imported.space(words), sort_keys=False, allow_unicode=True, width=110)
     for note in (f"read as {imported.form}", *imported.notes):
@@ -92,13 +97,15 @@ def import_(
 
 
 def _read(given: str) -> str:
-    if given == "-":
-        return sys.stdin.read()
-    path = Path(given) if len(given) < 256 and "\n" not in given else None
+    """What is given, or what the file of that name holds, without the marks that editors put at its ends."""
+    path = Path(given) if given != "-" and len(given) < 256 and "\n" not in given else None
     try:
-        return path.read_text("utf-8") if path is not None and path.is_file() else given
+        if given == "-" or (path is not None and path.is_file()):
+            text = sys.stdin.read() if path is None else path.read_text("utf-8")
+            return text.removeprefix("\ufeff").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given}: cannot be read ({error})") from None
+    return given
 
 
 def _fields(given: list[str] | None) -> list[str] | dict[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from autoprompt.space import SearchSpace
 from tests.command_line import ok, refused
@@ -32,6 +33,21 @@ def test_templates_come_from_files_and_words_with_them(tmp_path: Path) -> None:
     assert "{{ text" in done.stdout
     assert "good" in done.stdout
     assert done.stderr == ""
+
+
+def test_what_editors_put_at_the_ends_of_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    template, words = tmp_path / "template.txt", tmp_path / "words.json"
+    template.write_bytes(b"\xef\xbb\xbfReview: {text}\r\nSentiment:\r\n")
+    words.write_bytes(b'\xef\xbb\xbf["bad", "good"]\r\n')
+    done = ok("import", str(template), "--labels", "bad mood, good mood", "--label-words", str(words), "-q")
+    content = yaml.safe_load(done.stdout)
+    assert content["template"] == "Review: {{ text }}\nSentiment: {{ answer }}"
+    assert content["slots"]["words"]["map"] == {"bad mood": [["bad"]], "good mood": [["good"]]}
+
+
+def test_a_file_of_label_words_that_is_not_there_is_no_word(tmp_path: Path) -> None:
+    missing = str(tmp_path / "words.json")
+    assert "no such file" in refused(2, "import", "{text} [T] [P]", "--label-words", missing)
 
 
 @pytest.mark.parametrize(
