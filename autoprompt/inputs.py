@@ -61,11 +61,19 @@ def load_space(
         return edit_space(task)
     if space is not None:
         return SearchSpace.load(space)
-    if strategy is not None and strategy.moves_tokens:
-        return trigger_space(task, front=strategy.in_front)
-    if strategy is not None and strategy.edits_only:
+    movers = _innermost(strategy)
+    if movers and all(each.moves_tokens for each in movers):
+        return trigger_space(task, front=any(each.in_front for each in movers))
+    if movers and all(each.edits_only for each in movers):
         return edit_space(task)
     return SearchSpace.load(task.space) if task.space is not None else SearchSpace.from_prompt(task)
+
+
+def _innermost(strategy: Strategy | None) -> list[Strategy]:
+    """What moves things: the strategy itself, or those that it wraps."""
+    if strategy is None:
+        return []
+    return [each for inner in strategy.inside for each in _innermost(inner)] or [strategy]
 
 
 def split_of(task: Task, name: str) -> tuple[Example, ...]:
@@ -157,6 +165,12 @@ def check_call(
     at_end = kind is not None and kind != "masked"
     task.seed_prompt.check(set(task.fields), answer_at_end=at_end, where=f"task {task.name!r}: prompt")
     space.bind(task, answer_at_end=at_end)
+    for each in _innermost(strategy):
+        if each.moves_tokens and not space.spec.token_slots:
+            raise InputError(
+                f"strategy: {each.describe()['strategy']} moves tokens, but search space {space.name!r} has no token slots",
+                hint='add one to it, such as trigger: {tokens: {n: 5}}, or give space "trigger": the manual prompt with one',
+            )
 
 
 def _check_floor(task: Task, unit: str, given: int, floor: int) -> None:
@@ -211,7 +225,7 @@ def check_capability(task: Task, model: Model, prompt: Prompt, strategy: Strateg
             f"task {task.name!r} asks for text, but model {model.name!r} ({model.kind}) only fills in words",
             hint="use a causal or encoder-decoder model",
         )
-    if strategy is not None and strategy.moves_tokens and not isinstance(model, OpenModel):
+    if any(each.moves_tokens for each in _innermost(strategy)) and not isinstance(model, OpenModel):
         raise MissingCapability(
             f"model {model.name!r} shows no tokens and gives no gradients",
             hint="use a Hugging Face model, or a strategy that needs neither (random_search, tpe)",

@@ -23,15 +23,21 @@ from autoprompt.errors import (
     TemplateError,
     UnknownName,
 )
-from autoprompt.inputs import check_capability, check_floor, model_kind
+from autoprompt.inputs import check_capability, check_floor, load_space, model_kind
 from autoprompt.models.function import FunctionModel
 from autoprompt.models.toy import ToyModel
 from autoprompt.prompt import Prompt, Rendered
 from autoprompt.prompt_inputs import load_prompt
 from autoprompt.readable import fit_words
 from autoprompt.space import SearchSpace
+from autoprompt.strategies.chain import Chain
+from autoprompt.strategies.gradient import Gradient
+from autoprompt.strategies.grips import Grips
+from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
+from autoprompt.strategies.soft import Soft
 from autoprompt.task import Task
+from autoprompt.triggers import edit_space, trigger_space
 from tests.small import Spy, rows, small_space, small_task
 
 TASK: dict[str, Any] = {
@@ -182,6 +188,25 @@ def test_a_space_that_does_not_fit(tmp_path: Path) -> None:
     middle = SearchSpace.from_dict({"template": "It is {{ answer }}: {{ text }}"})
     with pytest.raises(TemplateError, match="stands in the middle"):
         autoprompt.optimize(small_task(), "toy", 100, space=middle)
+
+
+def test_strategies_that_wrap_others_get_the_space_of_those() -> None:
+    task, front = small_task(), Soft(method="prefix")
+    assert load_space(None, task, Racing(inner=Gradient())).slots == trigger_space(task).slots
+    assert (
+        load_space(None, task, Chain(strategies=(Grips(), Racing(inner=Grips())))).slots
+        == edit_space(task).slots
+    )
+    both = load_space(None, task, Chain(strategies=(Gradient(), front)))
+    assert both.spec.template == trigger_space(task, front=True).spec.template
+
+
+def test_a_stage_without_its_slots_is_refused_before_the_others_are_paid() -> None:
+    mixed = Chain(strategies=(RandomSearch(), Gradient()))
+    with pytest.raises(InputError, match=r"(?s)gradient moves tokens.*no token slots.*trigger"):
+        autoprompt.optimize(small_task(), "toy", 1000, space=small_space(), strategy=mixed)
+    with pytest.raises(MissingCapability, match="no tokens"):
+        check_capability(small_task(), ToyModel(), small_task().seed_prompt, mixed)
 
 
 def test_the_answer_in_the_middle_is_for_masked_models_only(tmp_path: Path) -> None:

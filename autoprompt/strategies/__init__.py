@@ -83,6 +83,11 @@ class Strategy(abc.ABC):
         return ()
 
     @property
+    def inside(self) -> tuple[Strategy, ...]:
+        """The strategies that it wraps; what those want of a space is what it wants."""
+        return ()
+
+    @property
     def in_front(self) -> bool:
         """Whether the token slots it moves must stand before the data, as the trigger then does that it gets by default."""
         return False

@@ -94,6 +94,11 @@ class Chain(Strategy):
         return self._begun
 
     @property
+    def inside(self) -> tuple[Strategy, ...]:
+        """The stages."""
+        return tuple(self.strategies)
+
+    @property
     def writers(self) -> tuple[str, ...]:
         """Those of the stages."""
         return tuple(dict.fromkeys(name for stage in self.strategies for name in stage.writers))

@@ -132,6 +132,11 @@ class Racing(Strategy):
         return self.inner.note
 
     @property
+    def inside(self) -> tuple[Strategy, ...]:
+        """The inner strategy."""
+        return (self.inner,)
+
+    @property
     def writers(self) -> tuple[str, ...]:
         """Those of the inner strategy."""
         return self.inner.writers
