@@ -97,6 +97,11 @@ def test_edits_keep_to_the_lengths() -> None:
     free = list(itertools.islice(edits(board(shortest=2, longest=4), START), 200))
     assert {len(each) for each in free} == {2, 3, 4}
     assert list(edits(board(n=1), Trigger.of({"trigger": (4,)}))) == []
+    both = board()
+    both.specs = {"single": board(n=1).specs["trigger"], **both.specs}  # one that leaves nothing to edit
+    found = list(itertools.islice(edits(both, Trigger.of({"single": (4,), "trigger": (1, 2, 3)})), 50))
+    assert len(found) == 50
+    assert all(each["single"] == (4,) for each in found)
 
 
 def test_the_best_substitutions_are_put_together() -> None:

@@ -89,16 +89,15 @@ def by_model(
 def edits(board: Board, trigger: Trigger) -> Iterator[Trigger]:
     """Two tokens exchanged, and, where the length is free, one left out or one put in; drawn again and again."""
     rng = board.rng
-    for _ in range(1000):
-        name = list(board.specs)[rng.integers(len(board.specs))]
-        ids, (shortest, longest) = trigger[name], board.specs[name].lengths
-        kinds = (
-            ["exchange"] * (len(ids) > 1)
-            + ["leave out"] * (len(ids) > shortest)
-            + ["put in"] * (len(ids) < longest)
-        )
-        if not kinds:
-            return
+    possible: dict[str, list[str]] = {}
+    for name, spec in board.specs.items():
+        size, (shortest, longest) = len(trigger[name]), spec.lengths
+        kinds = ["exchange"] * (size > 1) + ["leave out"] * (size > shortest) + ["put in"] * (size < longest)
+        if kinds:
+            possible[name] = kinds
+    for _ in range(1000 if possible else 0):
+        name = list(possible)[rng.integers(len(possible))]
+        ids, kinds = trigger[name], possible[name]
         kind = kinds[rng.integers(len(kinds))]
         if kind == "exchange":
             one, other = sorted(int(at) for at in rng.choice(len(ids), 2, replace=False))
