@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from autoprompt import asks as asks_
 from autoprompt.asks import Answer, Ask, Fluency, Fluent, Score, Scored, Slope
-from autoprompt.errors import InputError
+from autoprompt.errors import InputError, UnknownName, nearest
 from autoprompt.prompt import Prompt
 from autoprompt.strategies import Play, Played, Setting
 from autoprompt.strategies.racing import stratified_order
@@ -43,6 +43,8 @@ from autoprompt.task import Example
 Estimates = NDArray[np.float32]
 FLUENCY_TEXTS = 4
 """Examples a perplexity is the mean over."""
+KNOWN = {"positions": ("all", "one"), "objective": ("loss", "score"), "accept": ("better", "always")}
+"""Settings that are one of some words."""
 SLOW = 0.01
 """A step that lowers the loss by less than this share of it counts as one without anything better."""
 EMPTY_STEPS = 20
@@ -137,9 +139,19 @@ class Gradient(Played):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        for name, least in (("width", 1), ("batch", 1), ("top_k", 1), ("starts", 1), ("patience", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"gradient: {name} must be at least {least} (got {getattr(self, name)!r})")
+        for name in ("width", "batch", "top_k", "starts", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"gradient: {name} must be at least 1 (got {getattr(self, name)!r})")
+        for name in ("merge", "average", "beside", "distance", "fluency"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"gradient: {name} must be at least 0 (got {getattr(self, name)!r})")
+        if self.max_perplexity is not None and not self.max_perplexity > 0:
+            raise InputError(f"gradient: max_perplexity must be above 0 (got {self.max_perplexity!r})")
+        for name, known in KNOWN.items():
+            if (value := getattr(self, name)) not in known:
+                raise UnknownName(
+                    f"gradient: no {name} {value!r}{nearest(str(value), known)}; it is one of {', '.join(known)}"
+                )
         for name in ("greedy", "proposals", "edits", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"gradient: {name} must be between 0 and 1 (got {getattr(self, name)!r})")

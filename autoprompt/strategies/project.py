@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoprompt.asks import Answer, Ask, Score, Scored
-from autoprompt.errors import InputError
+from autoprompt.errors import InputError, UnknownName, nearest
 from autoprompt.prompt import Prompt
 from autoprompt.soft import SoftRows
 from autoprompt.strategies import Play
@@ -71,6 +71,10 @@ class Project(Soft):
         for name in ("nearest", "width", "sample"):
             if getattr(self, name) < 1:
                 raise InputError(f"project: {name} must be at least 1 (got {getattr(self, name)!r})")
+        if self.metric not in METRICS:
+            raise UnknownName(
+                f"project: no metric {self.metric!r}{nearest(str(self.metric), METRICS)}; it is one of {', '.join(METRICS)}"
+            )
         if not 0 < self.share < 1:
             raise InputError(f"project: share must lie between 0 and 1 (got {self.share!r})")
         if self.method == "prefix":

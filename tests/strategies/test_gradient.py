@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from autoprompt.asks import Fluency, Score
 from autoprompt.asks import Gradient as Slopes
-from autoprompt.errors import InputError
+from autoprompt.errors import InputError, UnknownName
 from autoprompt.strategies import Setting, Strategy
 from autoprompt.strategies.autoprompt import Autoprompt
 from autoprompt.strategies.gcg import Gcg
@@ -160,8 +161,16 @@ def test_perplexity_is_a_bound_or_part_of_the_objective() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 0}, {"greedy": 1.5}, {"batch": 0}, {"edits": -0.1}, {"patience": 0}]
-)
+    "wrong",
+    [{"width": 0}, {"greedy": 1.5}, {"batch": 0}, {"edits": -0.1}, {"patience": 0}, {"average": -1},
+     {"max_perplexity": math.nan}],
+)  # fmt: skip
 def test_wrong_settings_are_explained(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"gradient: {next(iter(wrong))} must be"):
+        Gradient(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"positions": "al"}, {"objective": "scores"}, {"accept": "beter"}])
+def test_words_that_are_none_of_those_known_are_explained(wrong: dict[str, str]) -> None:
+    with pytest.raises(UnknownName, match=f"gradient: no {next(iter(wrong))} .*did you mean"):
         Gradient(**wrong)  # type: ignore[arg-type]

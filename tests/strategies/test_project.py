@@ -145,6 +145,7 @@ def test_a_prompt_of_words_is_gone_on_from() -> None:
     ("make", "problem"),
     [
         (lambda: Project(nearest=0), "nearest must be at least 1"),
+        (lambda: Project(metric="cosin"), "no metric 'cosin' \\(did you mean 'cosine'"),  # type: ignore[arg-type]
         (lambda: Project(share=1.5), "share must lie between 0 and 1"),
         (lambda: Project(method="pez"), "ends in tokens of itself"),
         (lambda: Loop(rounds=0), "rounds must be at least 1"),
