@@ -319,6 +319,17 @@ def test_an_adapter_of_peft_scores_here_as_there(architecture: str, kind: str, t
         assert float((given[place] - expected[place]).abs().max()) <= 1e-6
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [("gpt2", "prompt"), ("gpt2", "p-tuning"), ("t5", "prompt")]
+)
+def test_an_adapter_of_virtual_tokens_is_no_model(architecture: str, kind: str, tmp_path: Path) -> None:
+    """Its logits are longer than the text: answers were read as many places too early as it has virtual tokens."""
+    adapter = trained_by_peft(architecture, tmp_path, kind)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(saved(architecture))
+    with pytest.raises(InputError, match=r"(?s)virtual tokens before every text.*import_peft"):
+        load_model((adapter, tokenizer))
+
+
 def test_rows_before_a_special_token_come_in_with_a_warning(tmp_path: Path) -> None:
     trained_by_peft("llama", tmp_path, "prompt")
     model = loaded("llama")

@@ -85,7 +85,7 @@ def load_pair(model: Any, tokenizer: Any, settings: Settings) -> Model:
     """Use a model and tokenizer as they are: device and dtype stay, neither is changed.
 
     Raises:
-        InputError: they are something else, or the model has no language-model head.
+        InputError: they are something else, the model has no language-model head, or it is an adapter of virtual tokens.
     """
     if isinstance(model, PreTrainedTokenizerBase) and isinstance(tokenizer, torch.nn.Module):
         raise InputError("model: got (tokenizer, model); give (model, tokenizer)")
@@ -98,9 +98,25 @@ def load_pair(model: Any, tokenizer: Any, settings: Settings) -> Model:
             "model: a tuple must be (model, tokenizer), both from transformers "
             f"(got ({type(model).__name__}, {type(tokenizer).__name__}))"
         )
+    if is_adapter:
+        _refuse_virtual_tokens(model)
     content = identity.object_content(model, tokenizer)
     name = model.config.name_or_path or type(model).__name__
     return _assemble(model, tokenizer, settings, name=name, content=content)
+
+
+def _refuse_virtual_tokens(adapter: Any) -> None:
+    """Refuse what PEFT puts before a text in its forward: logits then stand at other places than the text's tokens, and of
+    an encoder-decoder model the halves cannot be run apart. Keys and values of other models do neither.
+    """
+    for config in (adapter.peft_config[each] for each in adapter.active_adapters):
+        harmless = config.peft_type == "PREFIX_TUNING" and not adapter.config.is_encoder_decoder
+        if config.is_prompt_learning and not harmless:
+            raise InputError(
+                f"model: an adapter of {config.peft_type.value} puts virtual tokens before every text, so answers would "
+                "be read at the wrong places",
+                hint="give the base model, and the adapter as a prompt: softfiles.import_peft(folder, template, model)",
+            )
 
 
 def _assemble(
