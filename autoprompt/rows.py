@@ -107,16 +107,28 @@ def python_rows(given: Any, where: str) -> dict[str, list[Row]]:
     """
     parts = given if isinstance(given, Mapping) else {"train": given}
     check_roles(parts, where)
-    tables = {}
+    tables: dict[str, list[Row]] = {}
     for role, rows in parts.items():
         place = f"{role} row" if len(parts) > 1 else "row"
-        for number, row in enumerate(rows, start=1):
+        tables[role] = []
+        for number, row in enumerate(rows, start=1):  # once only: a csv.DictReader cannot be read twice
             if not isinstance(row, Mapping):
-                raise DataError(f"{place} {number}: must be a dictionary (got {type(row).__name__})")
-        if not rows:
+                raise DataError(
+                    f"{place} {number}: must be a dictionary (got {type(row).__name__})",
+                    hint='a table of pandas gives such rows by .to_dict("records")',
+                )
+            values = {name: plain(value) for name, value in row.items()}
+            tables[role].append(Row(values, f"{place} {number}"))
+        if not tables[role]:
             raise DataError(f"{where}: split {role!r} holds no rows")
-        tables[role] = [Row(row, f"{place} {number}") for number, row in enumerate(rows, start=1)]
     return tables
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy as Python's own (``0`` for ``np.int64(0)``); all else as it is."""
+    import numpy as np
+
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_roles(given: Mapping[str, Any], where: str) -> None:

@@ -15,7 +15,7 @@ from autoprompt.example import Example as Example
 from autoprompt.example import Kind as Kind
 from autoprompt.example import Layout, Row, check_text, digest, raw_key
 from autoprompt.prompt import Prompt
-from autoprompt.rows import check_roles, python_rows, read_source, read_worked, target_column
+from autoprompt.rows import check_roles, plain, python_rows, read_source, read_worked, target_column
 from autoprompt.specfile import locate, read_spec
 from autoprompt.splits import ROLES, make_splits, note_shared, take
 from autoprompt.taskfile import TaskForm, check_metric, check_words, default_metric, problem_with_read
@@ -394,4 +394,4 @@ def _several(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def _key(raw: object) -> str:
     """A label as text, converted as the data's values are, so that ``0`` and ``True`` meet their rows."""
-    return raw_key(raw, "Task.from_rows: a label in labels, label_names or words")
+    return raw_key(plain(raw), "Task.from_rows: a label in labels, label_names or words")

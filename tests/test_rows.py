@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autoprompt.errors import DataError
@@ -120,3 +122,18 @@ def test_a_cell_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None
     with pytest.raises(DataError, match="ragged"):
         read_table(tmp_path / "a.csv")
     assert csv.field_size_limit() == limit
+
+
+def test_rows_may_be_read_once_and_hold_numbers_of_numpy() -> None:
+    texts = [(f"t{i}", i % 2) for i in range(40)]
+    plain = Task.from_rows([{"text": text, "label": label} for text, label in texts])
+    assert Task.from_rows({"text": text, "label": label} for text, label in texts) == plain  # type: ignore[arg-type]
+    file = io.StringIO("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts))
+    assert Task.from_rows(csv.DictReader(file)) == plain  # type: ignore[arg-type]
+    for kind in (np.int64, np.float32):
+        rows = [{"text": np.str_(text), "label": kind(label)} for text, label in texts]
+        assert Task.from_rows(rows, labels=np.arange(2).astype(kind).tolist()) == plain
+        assert Task.from_rows(rows, words={kind(0): "bad", kind(1): "good"}).labels == ("0", "1")
+    assert Task.from_rows([{"text": t, "label": np.bool_(n)} for t, n in texts]).labels == ("false", "true")
+    with pytest.raises(DataError, match=r"row 1: must be a dictionary \(got str\)\n.*to_dict"):
+        Task.from_rows(["text", "label"])  # type: ignore[list-item]
