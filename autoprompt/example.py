@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from autoprompt.errors import DataError, nearest
 from autoprompt.template import MARKS
@@ -104,6 +104,14 @@ class Layout:
     worked: str | None = None
     label_names: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a kind of task that there is not."""
+        if self.kind not in get_args(Kind):
+            kinds = get_args(Kind)
+            raise DataError(
+                f"kind: no kind {self.kind!r}{nearest(str(self.kind), kinds)}; kinds: {', '.join(kinds)}"
+            )
 
     def columns_for(self, tables: Sequence[Sequence[Row]]) -> dict[str, str]:
         """Our field name to column: as given, or all columns of the first table that hold text in all of them.

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from autoprompt.errors import DataError
 from autoprompt.example import Example
@@ -180,7 +181,12 @@ def _fit_rounded(
 def _count(size: int | float | None, available: int, role: str, where: str) -> int:
     if size is None:
         return available
-    count = size if isinstance(size, int) else round(size * available)
+    whole = isinstance(size, Integral) and not isinstance(size, bool)  # a whole number of numpy, too
+    if not whole and not (isinstance(size, float) and size <= 1):
+        raise DataError(
+            f"{where}: the size of split {role!r} must be a whole number of rows, or a fraction up to 1.0 (got {size!r})"
+        )
+    count = int(size) if whole else round(size * available)
     if count > available:
         raise DataError(f"{where}: fewer rows than asked: {count} for {role}, but there are {available}")
     if count < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -277,6 +278,20 @@ def test_data_errors(change: dict[str, Any], message: str) -> None:
             SpecError,
             "rouge_l does not fit classification; allowed: accuracy, macro_f1",
         ),
+        (
+            {"kind": "clasification"},
+            DataError,
+            r"no kind 'clasification' \(did you mean 'classification'\?\); kinds: ",
+        ),
+        (
+            {"split": {"test": "10"}},
+            DataError,
+            "size of split 'test' must be a whole number of rows, .*got '10'",
+        ),
+        ({"split": {"test": True}}, DataError, "whole number of rows, or a fraction up to 1.0 .got True"),
+        ({"split": {"test": 50.0}}, DataError, "whole number of rows, or a fraction up to 1.0 .got 50.0"),
+        ({"split": {"train": math.nan}}, DataError, "got nan"),
+        ({"split": {"test": -5}}, DataError, "split 'test' would be empty"),
         ({"prompt": "{{ text }} It was"}, TemplateError, r"\{\{ answer \}\} must stand exactly once"),
         ({"prompt": "{{ txt }} {{ answer }}"}, TemplateError, r"no field 'txt' \(did you mean 'text'\?\)"),
         ({"prompt": "{{ text }} {{ answer }}\ufdd2"}, TemplateError, "non-character"),
