@@ -130,19 +130,38 @@ class Layout:
             _check_name(name, column)
         if self.columns or not tables:
             return dict(self.columns)
-        rows = [row for table in tables for row in table]
-        taken = {self.target, self.references, self.worked, "answer"}
-        taken |= {self.choices} if isinstance(self.choices, str) else set(self.choices or ())
-        names = [
-            name
-            for name in dict.fromkeys(name for row in tables[0] for name in row.values)
-            if name not in taken
-        ]
-        found = [name for name in names if str(name).isidentifier() and _holds_text(rows, name)]
-        fields = {name: name for name in found if name not in _JINJA}
+        found = self._text_columns(tables)
+        fields = {name: name for name in found if str(name).isidentifier() and name not in _JINJA}
         if found and not fields:
             _check_name(found[0], found[0])
         return fields
+
+    def notes(self, tables: Sequence[Sequence[Row]], columns: Mapping[str, str]) -> list[str]:
+        """What the user should know about the fields that ``columns_for`` gave: texts that no prompt can read, and answers
+        that one can.
+        """
+        unread = [] if self.columns else [name for name in self._text_columns(tables) if name not in columns]
+        answers = (self.target, self.references, self.worked)
+        return [
+            *(
+                f"column {name!r} is not read, since a template cannot call it so: name all fields, among them "
+                f"{{{_as_name(name)}: {name}}} (columns under data in a task file, fields= in Python)"
+                for name in unread
+            ),
+            *(
+                f"field {name!r} is the column of the answer ({column!r}): a prompt that shows it gives the answer away"
+                for name, column in columns.items()
+                if column in answers
+            ),
+        ]
+
+    def _text_columns(self, tables: Sequence[Sequence[Row]]) -> list[Any]:
+        """Columns of the first table that hold text in all of them and are not the answer, nor another's name for it."""
+        rows = [row for table in tables for row in table]
+        taken = {self.target, self.references, self.worked, "answer"}
+        taken |= {self.choices} if isinstance(self.choices, str) else set(self.choices or ())
+        names = dict.fromkeys(name for row in tables[0] for name in row.values)
+        return [name for name in names if name not in taken and _holds_text(rows, name)]
 
     def example(self, row: Row, columns: Mapping[str, str]) -> Example:
         """Make the example of a row.
@@ -225,11 +244,22 @@ class Layout:
 
 
 def _check_name(name: str, column: str) -> None:
-    if name in _JINJA:
-        raise DataError(
-            f"fields: no field can be called {name!r}, which means something else in templates",
-            hint=f"give the column another name: fields={{'the_{name}': {column!r}, ...}}",
+    if not str(name).isidentifier() or name in _JINJA:
+        why = (
+            "which means something else in templates"
+            if name in _JINJA
+            else "since a template cannot read it so"
         )
+        raise DataError(
+            f"fields: no field can be called {name!r}, {why}",
+            hint=f"give the column another name: fields={{{_as_name(name)!r}: {column!r}, ...}}",
+        )
+
+
+def _as_name(column: object) -> str:
+    """A name that a template can read, for a column that has none."""
+    name = re.sub(r"\W+", "_", str(column)).strip("_")
+    return name if name.isidentifier() and name not in _JINJA else f"the_{name}".rstrip("_")
 
 
 def _chosen(answer: str, choices: tuple[str, ...], where: str) -> str:

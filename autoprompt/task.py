@@ -324,7 +324,8 @@ def _assemble(
     splits = make_splits(given, sizes, seed=seed, stratify=layout.kind == "classification", where=where)
     everything = [item for part in given.values() for item in part]
     broken = sum("\ufffd" in str(dict(item.fields)) for item in everything)
-    note = f"{broken} rows hold U+FFFD, the sign of a wrongly decoded character"
+    notes = [*splits.notes, *layout.notes(list(tables.values()), columns)]
+    notes += [f"{broken} rows hold U+FFFD, the sign of a wrongly decoded character"] if broken else []
     labels: tuple[str, ...] = ()
     if layout.kind == "classification":
         labels = layout.labels or tuple(sorted({item.target for item in everything}))
@@ -340,7 +341,7 @@ def _assemble(
         test=splits.test,
         labels=labels,
         words=words or {label: (label,) for label in labels},
-        notes=(*splits.notes, note) if broken else splits.notes,
+        notes=tuple(notes),
     )
 
 

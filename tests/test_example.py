@@ -103,3 +103,35 @@ def test_label_names_come_before_places() -> None:
     rows = [{"question": f"q{i}", "choices": ["red", "green"], "answer": 1 + i % 2} for i in range(40)]
     task = Task.from_rows(rows, kind="multiple_choice", choices="choices", label_names={1: 0, 2: 1})
     assert all(e.target == ["red", "green"][int(e.fields["question"][1:]) % 2] for e in task.test)
+
+
+def test_columns_of_text_that_no_template_can_name_are_told() -> None:
+    rows = [
+        {"title": f"t{i}", "Review text": f"r{i}", "loop": "x", "n-th": i, "label": "ab"[i % 2]}
+        for i in range(20)
+    ]
+    told = Task.from_rows(rows)
+    assert told.fields == ("title",)
+    assert [note.partition(",")[0] for note in told.notes] == [
+        "column 'Review text' is not read",
+        "column 'loop' is not read",
+    ]
+    assert "among them {Review_text: Review text} (" in told.notes[0]
+    assert "among them {the_loop: loop} (" in told.notes[1]
+    named = {"title": "title", "Review_text": "Review text"}
+    assert Task.from_rows(rows, fields=named).notes == ()
+    alone = [{"Review text": row["Review text"], "label": row["label"]} for row in rows]
+    for fields in (None, ["Review text"]):
+        with pytest.raises(DataError, match="no field can be called 'Review text'") as caught:
+            Task.from_rows(alone, fields=fields)
+        assert "fields={'Review_text': 'Review text'" in caught.value.hint
+
+
+def test_a_field_that_holds_the_answer_is_told() -> None:
+    rows = [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(20)]
+    assert Task.from_rows(rows).notes == ()
+    (note,) = Task.from_rows(rows, fields=["text", "label"]).notes
+    assert (
+        note
+        == "field 'label' is the column of the answer ('label'): a prompt that shows it gives the answer away"
+    )
