@@ -27,6 +27,7 @@ from autoprompt.template import (
     HOLE_START,
     MARKS,
     MARKS_REFUSED,
+    SLOT,
     as_shown,
     fill,
     without_marks,
@@ -229,6 +230,12 @@ class Prompt:
             answer_at_end: whether the model reads on from the end of the text (causal, encoder-decoder).
             where: what to call the prompt in errors.
         """
+        slot = SLOT.search(self.text)
+        if slot is not None:
+            raise TemplateError(
+                f"{where}: {slot[0]} is a slot of a search space; in a finished prompt the model would read it as it stands",
+                hint="put the text there or, where such brackets are meant, write [{##}[ for [[",
+            )
         reads = [node for node in _parsed(self.text).find_all(jinja2.nodes.Name) if node.name == "answer"]
         count = len(_ANSWER.findall(self.text))
         if count != 1 or len(reads) != 1:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from autoprompt.errors import TemplateError, nearest
 
-_SLOT = re.compile(r"\[\[[ \t]*([A-Za-z_]\w*)(?:\.([^\]|\n]+?))?[ \t]*((?:\|[ \t]*\w+[ \t]*)*)\]\]")
+SLOT = re.compile(r"\[\[[ \t]*([A-Za-z_]\w*)(?:\.([^\]|\n]+?))?[ \t]*((?:\|[ \t]*\w+[ \t]*)*)\]\]")
 _CODE = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
 _OPENERS = re.compile(r"\{\{|\{%|\{#|\{\Z")
 _OPEN_SLOT = re.compile(r"\[(?=\[)")
@@ -94,7 +94,7 @@ class Template:
             parts = _split_slots(line)
             texts = [part if isinstance(part, str) else self._value(part, values, above) for part in parts]
             has_slot = len(parts) > 1
-            if has_slot and not "".join(texts).strip() and not _SLOT.sub("", line).strip():
+            if has_slot and not "".join(texts).strip() and not SLOT.sub("", line).strip():
                 dropped = True
                 continue
             resolved = _join(parts, texts)
@@ -173,8 +173,8 @@ def _filter_code(text: str, name: str) -> str:
 @functools.lru_cache(maxsize=10_000)  # a space is drawn from thousands of times, and its texts are few
 def _names(text: str) -> tuple[tuple[str, ...], str]:
     """Names of the slots in a text, in order, each once; what begins like a slot and is none, else nothing."""
-    stray = _SLOT.sub(" ", text)
-    found = dict.fromkeys(match[1] for match in _SLOT.finditer(text))
+    stray = SLOT.sub(" ", text)
+    found = dict.fromkeys(match[1] for match in SLOT.finditer(text))
     return tuple(found), stray[stray.index("[[") :][:40] if "[[" in stray else ""
 
 
@@ -183,7 +183,7 @@ def _split_slots(line: str) -> tuple[str | re.Match[str], ...]:
     """Return text and slot matches in turn; text stands at every even place."""
     parts: list[str | re.Match[str]] = []
     end = 0
-    for match in _SLOT.finditer(line):
+    for match in SLOT.finditer(line):
         parts += [line[end : match.start()], match]
         end = match.end()
     return (*parts, line[end:])

@@ -360,3 +360,12 @@ def test_rows_are_part_of_what_a_prompt_is() -> None:
 def test_rows_are_a_matrix_of_finite_numbers(values: list[list[float]]) -> None:
     with pytest.raises(InputError, match="soft rows"):
         SoftRows(values)
+
+
+def test_a_slot_in_a_finished_prompt_is_refused_and_brackets_can_be_written() -> None:
+    with pytest.raises(TemplateError, match=r"\[\[A\]\] is a slot of a search space") as caught:
+        Prompt("{{ text }} Verdict, [[A]] or [[B]]: {{ answer }}").check({"text"})
+    assert "write [{##}[ for [[" in caught.value.hint
+    prompt = Prompt("{{ text }} Verdict, [{##}[A]] or [{##}[B]]: {{ answer }}")
+    prompt.check({"text"})
+    assert prompt.render({"text": "[[ x ]]"}).text("[[A]]") == "[[ x ]] Verdict, [[A]] or [[B]]: [[A]]"

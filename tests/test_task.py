@@ -293,6 +293,11 @@ def test_data_errors(change: dict[str, Any], message: str) -> None:
         ({"split": {"train": math.nan}}, DataError, "got nan"),
         ({"split": {"test": -5}}, DataError, "split 'test' would be empty"),
         ({"prompt": "{{ text }} It was"}, TemplateError, r"\{\{ answer \}\} must stand exactly once"),
+        (
+            {"prompt": "[[ cue ]] {{ text }} {{ answer }}"},
+            TemplateError,
+            r"prompt: \[\[ cue \]\] is a slot of a search space",
+        ),
         ({"prompt": "{{ txt }} {{ answer }}"}, TemplateError, r"no field 'txt' \(did you mean 'text'\?\)"),
         ({"prompt": "{{ text }} {{ answer }}\ufdd2"}, TemplateError, "non-character"),
     ],
