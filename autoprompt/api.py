@@ -33,7 +33,7 @@ from autoprompt.inputs import (
 )
 from autoprompt.models import told
 from autoprompt.models.load import check_model, load_model
-from autoprompt.notes import notes_on
+from autoprompt.notes import notes_on, unread_in
 from autoprompt.prompt import Prompt
 from autoprompt.prompt_inputs import check_prompts, check_soft, load_prompts
 from autoprompt.readable import Readable, fit_words
@@ -270,4 +270,5 @@ def evaluate(
         answers = harness.scores([Score(each, examples) for each in prompts])
     scored = answers[0] if len(answers) == 1 else pooled(task, examples, answers)
     estimate = estimate_on(task, examples, scored)
-    return Evaluation(prompts, split, task.metric, estimate, scored, harness.meter, told(loaded))
+    notes = (*told(loaded), *unread_in(harness, split))
+    return Evaluation(prompts, split, task.metric, estimate, scored, harness.meter, notes)

@@ -24,6 +24,7 @@ def notes_on(harness: Harness, final: Harness, prompts: int) -> tuple[str, ...]:
             f"{part.missing:,} of {part.meter.calls:,} of the {name}" for name, part in parts
         )
         found.append(f"answers are missing: {counts}; last failure: {final.failure or harness.failure}")
+    found += unread_in(final, "test")
     if harness.budget is not None and harness.budget.seconds is not None:
         found.append("a budget in seconds depends on the machine: the same call may find another prompt")
     found += told(harness.model)
@@ -34,3 +35,14 @@ def notes_on(harness: Harness, final: Harness, prompts: int) -> tuple[str, ...]:
             f"the search choose on {train + select:,} in place of {select:,}"
         )
     return tuple(found)
+
+
+def unread_in(harness: Harness, split: str) -> tuple[str, ...]:
+    """A note on answers of a model that writes in which none of the label words, or choices, was found."""
+    if not harness.unread:
+        return ()
+    what = "label words" if harness.task.labels else "choices"
+    return (
+        f"{harness.unread:,} of {harness.meter.calls:,} answers on {split} hold none of the {what} and count as wrong, "
+        f"such as {harness.stray!r:.80}: ask for these words in the prompt, or name what the model says as such",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -433,3 +434,23 @@ def test_several_prompts_answer_as_one() -> None:
     assert autoprompt.evaluate(task, "toy", texts[:1]).estimate == one.estimate
     with pytest.raises(InputError, match="the list of prompts is empty"):
         autoprompt.evaluate(task, "toy", [])
+
+
+def test_answers_that_hold_no_label_word_are_told() -> None:
+    def writes(text: str) -> str:
+        return "Positive!" if "Review:" in text else "good"
+
+    note = (
+        "12 of 24 answers on test hold none of the label words and count as wrong, such as 'Positive!': "
+        "ask for these words in the prompt, or name what the model says as such"
+    )
+    space = SearchSpace.from_dict(
+        {"template": "[[ a ]] {{ text }} It is {{ answer }}", "slots": {"a": {"one_of": ["So:"]}}}
+    )
+    assert not any(
+        "label words" in each for each in autoprompt.optimize(TASK, writes, 200, space=space).notes
+    )
+    reviewed = dataclasses.replace(TASK, prompt="Review: {{ text }} It is {{ answer }}")
+    assert note in autoprompt.optimize(reviewed, writes, 200, space=space).notes
+    (alone,) = autoprompt.evaluate(TASK, writes, reviewed.seed_prompt).notes
+    assert alone == note.replace("24", "12")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -195,7 +196,10 @@ def test_models_that_only_write_text_are_parsed() -> None:
     assert (right.score, right.prediction) == (1.0, "good")
     assert math.isnan(right.loss)
     unread = grade(TASK, TASK.seed_prompt, GOOD, TextReply("who knows", 3))
-    assert (unread.score, unread.prediction) == (0.0, "who knows")
+    assert (unread.score, unread.prediction, unread.unread, right.unread) == (0.0, "who knows", True, False)
+    renamed = dataclasses.replace(TASK, words={"good": ("great",), "bad": ("awful",)})
+    for text in ("good", "good."):  # the label's name is none of its words, with or without a full stop
+        assert grade(renamed, renamed.seed_prompt, GOOD, TextReply(text, 3)).score == 0.0
     choices = choice_task(normalize=False)
     spoken = grade(choices, choices.seed_prompt, choices.select[0], TextReply(choices.select[0].target, 3))
     assert spoken.score == 1.0
