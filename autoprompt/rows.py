@@ -212,7 +212,12 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
             if header is None:
                 header = cells
                 if len(set(header)) < len(header) or not all(name.strip() for name in header):
-                    raise DataError(f"{path}:1: column names must differ and not be empty (got {header})")
+                    raise DataError(
+                        f"{path}:1: column names must differ and not be empty (got {header})",
+                        hint=""
+                        if header[0]
+                        else "pandas writes its row numbers so; leave them out: to_csv(..., index=False)",
+                    )
             elif cells:
                 if len(cells) != len(header):
                     raise DataError(

@@ -154,7 +154,16 @@ def write_starter(
                 hint="choose another name",
             )
     for path, text in files.items():
-        write_atomically(path, text)
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            for made in files:  # none of them was there before
+                if made.parent.is_dir():
+                    made.unlink(missing_ok=True)
+            raise InputError(
+                f"init {name}: {str(path.relative_to(folder))!r} cannot be written ({error}); nothing was written",
+                hint="run it in a folder of your own",
+            ) from None
     return list(files), "" if found is None else str(found)
 
 

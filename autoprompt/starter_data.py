@@ -140,7 +140,7 @@ def _task(name: str, found: Guess, source: str) -> str:
         lines += [
             f"labels: [{', '.join(map(_scalar, found.labels))}]",
             "words:   # what the model is to say for each label, best a common word; several count together",
-            *(f"  {_scalar(label)}: [{_scalar(label)}]" for label in found.labels),
+            *(f"  {_scalar(label)}: [{_scalar(label.strip())}]" for label in found.labels),
         ]
     lines += [
         "# {{ field }} is data; {{ answer }} marks where the model answers. This is the prompt to beat: write your own.",

@@ -48,6 +48,8 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     assert complaint(path).startswith("d.csv:2: not readable as csv")
     (tmp_path / "d.csv").write_text("text,text\na,b\n")
     assert "column names must differ" in complaint(path)
+    (tmp_path / "d.csv").write_text(",text,label\n0,a,b\n")
+    assert "(got ['', 'text', 'label'])\n  hint: pandas writes its row numbers so" in complaint(path)
     (tmp_path / "d.xlsx").write_text("x")
     assert "unknown kind of file '.xlsx'" in complaint(
         write_task(tmp_path, "{source: d.xlsx, target: label}")

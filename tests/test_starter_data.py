@@ -165,3 +165,18 @@ def test_a_column_without_data_and_a_file_that_is_not_there(write: Write) -> Non
     assert "--data, which is missing" in refused(2, "init", "mine", "--target", "label")
     write("fruit.csv", rated())
     assert "no such file (did you mean 'fruit.csv'?)" in refused(2, "init", "mine", "--data", "fruits.csv")
+
+
+def test_labels_with_spaces_around_them_make_a_task_that_loads(write: Write) -> None:
+    rows = [{"comment": f"it is {n}", "label": ("good ", "bad")[n % 2]} for n in range(40)]
+    ok("init", "mine", "--data", write("d.csv", rows))
+    task, _ = loaded("mine")
+    assert task.words == {"good ": ("good",), "bad": ("bad",)}
+
+
+def test_a_place_that_cannot_be_written_to_is_told(write: Write) -> None:
+    write("d.csv", rated())
+    Path("tasks").write_text("a file", "utf-8")
+    assert "cannot be written" in refused(2, "init", "mine", "--data", "d.csv")
+    assert "cannot be written" in refused(2, "init", "other")
+    assert not list(Path("search_spaces").iterdir())
