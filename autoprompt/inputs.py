@@ -43,7 +43,14 @@ SPLITS = ("train", "select", "test")
 
 def load_task(task: Task | str | Path) -> Task:
     """A task by name, by path, or as it is."""
-    return task if isinstance(task, Task) else Task.load(task)
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, (str, os.PathLike)):
+        raise InputError(
+            f"task: expected a name, a YAML file or a Task (got {type(task).__name__})",
+            hint="rows become a task by Task.from_rows(rows, target=...)",
+        )
+    return Task.load(task)
 
 
 def load_space(
@@ -59,6 +66,11 @@ def load_space(
         return trigger_space(task)
     if space == EDIT:
         return edit_space(task)
+    if space is not None and not isinstance(space, (str, os.PathLike)):
+        raise InputError(
+            f"space: expected a name, a YAML file or a SearchSpace (got {type(space).__name__})",
+            hint="what a file would hold becomes one by SearchSpace.from_dict(...)",
+        )
     if space is not None:
         return SearchSpace.load(space)
     movers = _innermost(strategy)

@@ -355,3 +355,10 @@ def test_what_a_model_cannot_do() -> None:
     ) as error:
         check_capability(cloze, NoSingles(), cloze.seed_prompt)
     assert "only_targets" in error.value.hint
+
+
+def test_rows_and_dictionaries_in_place_of_a_task_or_a_space_say_what_makes_one() -> None:
+    with pytest.raises(InputError, match=r"task: expected a name, .* \(got list\)\n.*Task.from_rows"):
+        autoprompt.optimize(rows("a", 3), "toy", 100)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"space: expected a name, .* \(got dict\)\n.*SearchSpace.from_dict"):
+        autoprompt.optimize(small_task(), "toy", 100, space={"template": "{{ text }}"})  # type: ignore[arg-type]
