@@ -269,12 +269,24 @@ def _show_model(name: str) -> str:
 
 
 def _show_run(folder: Path) -> str:
-    from autoprompt.study import HEADER, LOG, read_log
+    from autoprompt.study import HEADER, LOG, read_header, read_log
 
-    header = json.loads((folder / HEADER).read_text("utf-8"))
+    header = read_header(folder / HEADER)
     path = folder / "result.json"
-    document: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    trials = read_log(folder / LOG)
+    try:
+        document: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return _told_run(folder, header, document, read_log(folder / LOG))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{str(folder)!r}: {HEADER}, result.json or {LOG} was not written by this version of autoprompt "
+            f"({type(error).__name__}: {error})",
+            hint="give the folder of a run",
+        ) from None
+
+
+def _told_run(
+    folder: Path, header: Mapping[str, Any], document: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
+) -> str:
     rows = [
         ("run", str(folder)),
         ("status", document.get("status") or "not finished: `autoprompt resume` goes on"),
@@ -300,11 +312,15 @@ def _plain(strategy: Mapping[str, Any]) -> str:
 
 
 def _best_trials(trials: Sequence[Mapping[str, Any]], top: int = 5) -> list[str]:
-    """The best complete trials, in the order in which the study ranks them."""
+    """The best complete trials, in the order in which the study ranks them; those of prompts that hold rows say so, since
+    their text alone does not score as they do. Prompts that break a rule of their space are not among them.
+    """
     from autoprompt.study import Trial, rank
 
     complete = {
-        trial["key"]: trial for trial in reversed(trials) if trial["complete"] and trial["score"] is not None
+        trial["key"]: trial
+        for trial in reversed(trials)
+        if trial["complete"] and trial["score"] is not None and not trial["beside"]
     }
     ranked = sorted(complete.values(), key=lambda trial: rank(Trial(**trial)))
     lines = [""] if ranked else []
@@ -312,5 +328,8 @@ def _best_trials(trials: Sequence[Mapping[str, Any]], top: int = 5) -> list[str]
         words = "/".join("+".join(options) for options in trial["words"].values())
         text = trial["text"].replace("\n", "⏎")
         text = text if len(text) <= 100 else text[:97] + "..."
-        lines.append(f"{place}. {100 * trial['score']:5.1f}  {text}" + (f"  ({words})" if words else ""))
+        rows = f"  with rows in place of {', '.join(trial['soft'])}" if "soft" in trial else ""
+        lines.append(
+            f"{place}. {100 * trial['score']:5.1f}  {text}" + (f"  ({words})" if words else "") + rows
+        )
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -142,3 +143,25 @@ def test_a_space_with_token_slots_is_told(tmp_path: Path) -> None:
     )
     assert "without film" in told
     assert "1 prompts, and the tokens of the token slots" in told
+
+
+def test_show_a_run_says_which_prompts_hold_rows_and_leaves_out_those_beside(home: Path) -> None:
+    ok("optimize", "mine", "-m", "toy", "-b", "100", "--run-dir", "run")
+    lines = trials(home / "run")
+    last = [row for row in lines if row["complete"]][-1]
+    more = [
+        {**last, "number": 900, "key": "a", "score": 1.5, "text": "beside", "beside": True},
+        {**last, "number": 901, "key": "b", "score": 1.25, "text": "rows", "soft": {"trigger": {"rows": 3}}},
+    ]
+    with (home / "run" / "trials.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in more)
+    first, second = re.findall(r"^[12]\. .*", ok("show", "run").stdout, re.MULTILINE)
+    assert re.fullmatch(r"1\. 125.0  rows  \(.*\)  with rows in place of trigger", first)
+    assert "rows in place" not in second
+
+
+@pytest.mark.parametrize("content", ["{}", "{", "[]", '{"task": 1}'])
+def test_show_a_folder_of_somebody_else(content: str, home: Path) -> None:
+    (home / "other").mkdir()
+    (home / "other" / "study.json").write_text(content, "utf-8")
+    assert "study.json" in refused(2, "show", "other")
