@@ -161,8 +161,10 @@ def keep(call: Call, run_dir: Path) -> None:
 
 
 def is_begun(run_dir: Path) -> bool:
-    """Whether the folder holds a call and a run that it began: a call that failed before is not what goes on."""
-    return (run_dir / COMMAND).is_file() and (run_dir / HEADER).is_file()
+    """Whether the folder holds a run, from here or from Python: a call that failed before one began is not what goes on, and
+    one that may not fit the run must not stand as the call that made it.
+    """
+    return (run_dir / HEADER).is_file()
 
 
 def is_finished(run_dir: Path) -> bool:

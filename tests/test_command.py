@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import autoprompt
 from autoprompt.command import Call, check_output
 from autoprompt.errors import InputError, MissingCapability, MissingDependency, ModelError, TooManyFailures
 from autoprompt.models import LabelReply, LabelRequest
@@ -15,6 +16,7 @@ from autoprompt.models.toy import ToyModel
 from tests.command_line import (
     call,
     enter,
+    ok,
     refused,
 )
 
@@ -141,3 +143,13 @@ def test_call_line_can_be_pasted() -> None:
         "autoprompt optimize 'a b.yaml' --model 'gpt2?chat' --budget '10 min' --space x "
         "--strategy auto --seed 0 --run-dir r --workers 2 --output o.txt"
     )
+
+
+def test_a_call_that_does_not_fit_a_run_from_python_is_not_kept_as_its_own(home: Path) -> None:
+    autoprompt.optimize("mine", "toy", 100, run_dir="run")
+    assert "different budget" in refused(
+        2, "optimize", "mine", "-m", "toy", "-b", "150", "--run-dir", "run", "-q"
+    )
+    assert not (home / "run" / "command.json").exists()
+    ok("optimize", "mine", "-m", "toy", "-b", "100", "--run-dir", "run")
+    ok("resume", "run")
