@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -18,8 +19,14 @@ Role = Literal["train", "select", "test"]
 
 
 def _word(value: Any) -> Any:
-    """Labels and words stay words: ``1`` is "1" (``yes`` and ``no`` are text in YAML 1.2 anyway)."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """Labels and words stay words: ``1`` is "1" (``yes`` and ``no`` are text in YAML 1.2 anyway). What YAML may write in
+    several ways (true and True, 0.5 and .5) must be quoted, since a word is told by its letters.
+    """
+    if isinstance(value, (bool, float)):
+        raise ValueError(
+            f"labels and words are text: put it in quotes, such as {json.dumps(str(value).lower())}"
+        )
+    return str(value) if isinstance(value, int) else value
 
 
 def _words(value: Any) -> Any:

@@ -328,6 +328,11 @@ def test_yaml_errors_name_the_line(tmp_path: Path) -> None:
     assert "mine.yaml:7: data.sorce: unknown key (did you mean 'source'?)" in complaint(path, SpecError)
     path = write_task(tmp_path, "{source: d.jsonl}")
     assert "mine.yaml:7: data: target is missing" in complaint(path, SpecError)
+    path = write_task(tmp_path, data, HEAD.replace("[neg, pos]", "[true, 0.5]"))
+    assert complaint(path, SpecError).startswith(
+        'mine.yaml:4: labels[0]: labels and words are text: put it in quotes, such as "true"\n'
+        'mine.yaml:4: labels[1]: labels and words are text: put it in quotes, such as "0.5"'
+    )
     path = write_task(tmp_path, data, HEAD.replace("classification", "clasification"))
     assert "mine.yaml:2: kind: must be" in complaint(path, SpecError)
     path = write_task(
