@@ -44,13 +44,25 @@ def read_source(
         splits: role to the name of the source's split; the usual names are found where it is not given.
         target: column whose class numbers are turned into the names the dataset declares; None: leave them.
     """
+    only_of_datasets = {"config": config, "revision": revision, "splits": splits}
     if isinstance(source, Mapping):
+        _refuse_given(only_of_datasets, ", ".join(source.values()))
         return {role: _read_place(place, base) for role, place in source.items()}
     path = base / source
     if path.is_file() or path.suffix in FORMATS:
+        _refuse_given(only_of_datasets, source)
         return {"train": read_table(path)}
     loaded = _load_folder(path) if path.is_dir() else _load_id(source, config, revision)
     return _by_role(loaded, source, splits or {}, target)
+
+
+def _refuse_given(settings: Mapping[str, object], source: str) -> None:
+    """Refuse settings that this source has no use for: a split that was asked for would silently not be used."""
+    for name in (name for name, value in settings.items() if value):
+        raise DataError(
+            f"data.{name} is for datasets with named splits, which {source} is not",
+            hint="take it out; a file per split is written as source: {train: a.csv, test: b.csv}",
+        )
 
 
 def read_table(path: Path) -> list[Row]:
@@ -299,6 +311,7 @@ def _not_loaded(name: str, error: Exception) -> DataError:
 def _by_role(loaded: Any, source: str, splits: Mapping[str, str], target: str | None) -> dict[str, list[Row]]:
     datasets = _datasets()
     if not isinstance(loaded, datasets.DatasetDict):
+        _refuse_given({"splits": {role for role in splits if role != "train"}}, source)
         return {"train": _rows_of(loaded, source, target)}
     names = list(loaded)
     if not splits:

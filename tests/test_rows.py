@@ -97,6 +97,15 @@ def test_a_folder_saved_by_datasets(tmp_path: Path) -> None:
     assert "no split 'trian' for train (did you mean 'train'?)" in complaint(path)
     (tmp_path / "other").mkdir()
     assert "not one saved by datasets" in complaint(write_task(tmp_path, "{source: other, target: label}"))
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "one"))
+    path = write_task(
+        tmp_path, "{source: one, splits: {train: train}, columns: {text: sentence}, target: label}"
+    )
+    assert len(Task.load(path).test) == 60
+    path = write_task(
+        tmp_path, "{source: one, splits: {test: test}, columns: {text: sentence}, target: label}"
+    )
+    assert complaint(path).startswith("data.splits is for datasets with named splits, which one is not")
 
 
 def test_a_dataset_that_cannot_be_reached_says_what_to_do(tmp_path: Path) -> None:
@@ -139,3 +148,15 @@ def test_rows_may_be_read_once_and_hold_numbers_of_numpy() -> None:
     assert Task.from_rows([{"text": t, "label": np.bool_(n)} for t, n in texts]).labels == ("false", "true")
     with pytest.raises(DataError, match=r"row 1: must be a dictionary \(got str\)\n.*to_dict"):
         Task.from_rows(["text", "label"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("setting", ["splits: {test: held-out}", "config: en", "revision: main"])
+def test_settings_of_datasets_are_refused_for_files(setting: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "d.jsonl", ROWS)
+    for source in ("d.jsonl", "{train: d.jsonl}"):
+        path = write_task(
+            tmp_path, f"{{source: {source}, {setting}, columns: {{text: text}}, target: label}}"
+        )
+        assert complaint(path).startswith(
+            f"data.{setting.partition(':')[0]} is for datasets with named splits, which d.jsonl is not"
+        )
