@@ -44,8 +44,8 @@ _NO_SPACES = "\u2e80"  # from here on: Chinese, Japanese and other scripts witho
 @dataclass(frozen=True)
 class Grade:
     """One example's result. ``score`` in [0, 1]; ``loss`` in nats, NaN where there is none; NaN and None if
-    missing. ``log_probs``: of every label, in nats, where the task has labels and the model tells. ``unread``: whether
-    the model wrote something in which no answer was found.
+    missing. ``log_probs``: of every label, in nats, where the task has labels and the model tells. ``stray``: what
+    the model wrote, where no answer was found in it.
     """
 
     score: float
@@ -54,7 +54,7 @@ class Grade:
     tokens: int = 0
     shortened: int = 0
     log_probs: tuple[float, ...] = ()
-    unread: bool = False
+    stray: str | None = None
 
 
 MISSING = Grade(math.nan, math.nan, None)
@@ -159,13 +159,15 @@ def grade(task: Task, prompt: Prompt, example: Example, reply: Reply, blank: Rep
     assert isinstance(reply, TextReply)
     text = reply.text.strip()
     if task.kind == "generation":
-        return _graded(task, example, read_answer(task.read, text), None, math.nan, reply)
+        said = read_answer(task.read, text)
+        found = _graded(task, example, said, None, math.nan, reply)
+        return dataclasses.replace(found, stray=text) if task.read and not said else found
     candidates = _spoken(task, prompt, example)
-    said = parse_answer(text, candidates)
-    if said is not None:
-        return _graded(task, example, said, None, math.nan, reply)
-    stray = repr(text) if text in candidates else text  # a label's name is none of its words, and no answer
-    return dataclasses.replace(_graded(task, example, stray, None, math.nan, reply), unread=True)
+    label = parse_answer(text, candidates)
+    if label is not None:
+        return _graded(task, example, label, None, math.nan, reply)
+    shown = repr(text) if text in candidates else text  # a label's name is none of its words, and no answer
+    return dataclasses.replace(_graded(task, example, shown, None, math.nan, reply), stray=text)
 
 
 def pooled(task: Task, examples: Sequence[Example], answers: Sequence[Scored]) -> Scored:

@@ -80,7 +80,7 @@ class Harness:
         shortened: distinct questions whose example had to be shortened to fit the model.
         missing: distinct questions without an answer.
         failure: the last failure's message.
-        unread: answers in which the model wrote none of those that count; ``stray``: the last of them.
+        strays: what the model wrote where no answer was found in it, by the key of the question.
         reads_train: whether train rows were read: shown in prompts, trained on, or by a model that writes prompts.
     """
 
@@ -99,8 +99,7 @@ class Harness:
     retries: int = 0
     """Questions asked again after a failure; a question is charged once however often it is asked."""
     failure: str = ""
-    unread: int = 0
-    stray: str = ""
+    strays: dict[str, str] = field(default_factory=dict, repr=False)
     reads_train: bool = False
     _replies: dict[str, Reply] = field(default_factory=dict, repr=False)
     _others: OtherAnswers = field(init=False, repr=False)
@@ -339,8 +338,9 @@ class Harness:
         read = [item.tokens for item in grades if item.prediction is not None]
         scores = np.array([item.score for item in grades])
         predictions = tuple(item.prediction for item in grades)
-        strays = [item.prediction or "" for item in grades if item.unread]
-        self.unread, self.stray = self.unread + len(strays), strays[-1] if strays else self.stray
+        for question, item in zip(asked, grades, strict=True):
+            if item.stray is not None:
+                self.strays[question.key] = item.stray
         over_set = METRICS[self.task.metric].over_set
         targets = [example.target for example in ask.examples]
         return Scored(

@@ -38,11 +38,16 @@ def notes_on(harness: Harness, final: Harness, prompts: int) -> tuple[str, ...]:
 
 
 def unread_in(harness: Harness, split: str) -> tuple[str, ...]:
-    """A note on answers of a model that writes in which none of the label words, or choices, was found."""
-    if not harness.unread:
+    """A note on texts of a model in which no answer was found: no label word, no choice, nothing that ``read`` matches."""
+    if not harness.strays:
         return ()
-    what = "label words" if harness.task.labels else "choices"
+    task, last = harness.task, next(reversed(harness.strays.values()))
+    what, place = ("none of the choices", "the choices")
+    if task.labels:
+        what, place = ("none of the label words", "the label words")
+    elif task.kind == "generation":
+        what, place = (f"nothing that {task.read!r} finds", "read")
     return (
-        f"{harness.unread:,} of {harness.meter.calls:,} answers on {split} hold none of the {what} and count as wrong, "
-        f"such as {harness.stray!r:.80}: ask for these words in the prompt, or name what the model says as such",
+        f"{len(harness.strays):,} of {harness.meter.calls:,} answers on {split} hold {what} and count as wrong, such as "
+        f"{last!r:.80}: say in the prompt how to answer, or change {place}",
     )

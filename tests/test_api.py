@@ -442,7 +442,7 @@ def test_answers_that_hold_no_label_word_are_told() -> None:
 
     note = (
         "12 of 24 answers on test hold none of the label words and count as wrong, such as 'Positive!': "
-        "ask for these words in the prompt, or name what the model says as such"
+        "say in the prompt how to answer, or change the label words"
     )
     space = SearchSpace.from_dict(
         {"template": "[[ a ]] {{ text }} It is {{ answer }}", "slots": {"a": {"one_of": ["So:"]}}}
@@ -454,3 +454,18 @@ def test_answers_that_hold_no_label_word_are_told() -> None:
     assert note in autoprompt.optimize(reviewed, writes, 200, space=space).notes
     (alone,) = autoprompt.evaluate(TASK, writes, reviewed.seed_prompt).notes
     assert alone == note.replace("24", "12")
+
+
+def test_a_prompt_scored_twice_and_texts_in_which_nothing_is_read_are_counted_once() -> None:
+    pairs = [{"q": f"{i}+1", "answer": str(i + 1), "wrong": "none"} for i in range(40)]
+    sums = autoprompt.Task.from_rows(pairs, fields=["q"], kind="generation", read=r"answer is (\d+)")
+    (note,) = autoprompt.optimize(sums, lambda text: "perhaps 5", 100).notes
+    assert note.startswith(
+        r"20 of 20 answers on test hold nothing that 'answer is (\\d+)' finds and count as wrong"
+    )
+    several = [{"q": f"{i}", "which": ["fig", "plum"], "label": i % 2} for i in range(40)]
+    fruit = autoprompt.Task.from_rows(several, kind="multiple_choice", choices="which")
+    (note,) = autoprompt.optimize(fruit, lambda text: "pear", 100).notes
+    assert note.startswith(
+        "20 of 20 answers on test hold none of the choices and count as wrong, such as 'pear'"
+    )

@@ -196,7 +196,12 @@ def test_models_that_only_write_text_are_parsed() -> None:
     assert (right.score, right.prediction) == (1.0, "good")
     assert math.isnan(right.loss)
     unread = grade(TASK, TASK.seed_prompt, GOOD, TextReply("who knows", 3))
-    assert (unread.score, unread.prediction, unread.unread, right.unread) == (0.0, "who knows", True, False)
+    assert (unread.score, unread.prediction, unread.stray, right.stray) == (
+        0.0,
+        "who knows",
+        "who knows",
+        None,
+    )
     renamed = dataclasses.replace(TASK, words={"good": ("great",), "bad": ("awful",)})
     for text in ("good", "good."):  # the label's name is none of its words, with or without a full stop
         assert grade(renamed, renamed.seed_prompt, GOOD, TextReply(text, 3)).score == 0.0
