@@ -53,6 +53,8 @@ def names(kind: Kind) -> list[str]:
             if folder.is_dir()
             for path in folder.iterdir()
             if path.suffix in _ENDINGS
+            and path.is_file()
+            and not path.name.startswith(".")  # an editor's own files
         }
     )
 

@@ -165,3 +165,14 @@ def test_show_a_folder_of_somebody_else(content: str, home: Path) -> None:
     (home / "other").mkdir()
     (home / "other" / "study.json").write_text(content, "utf-8")
     assert "study.json" in refused(2, "show", "other")
+
+
+def test_what_an_editor_leaves_beside_a_task_is_no_task(home: Path) -> None:
+    (home / "tasks" / ".#mine.yaml").symlink_to("nowhere")  # Emacs, while a file is being edited
+    (home / "tasks" / "._mine.yaml").write_bytes(b"\x00\x05")
+    (home / "tasks" / "old.yaml").mkdir()
+    before = ok("list", "tasks").stdout
+    assert "mine" in before
+    assert "old" not in before.split()
+    assert ".#" not in before
+    assert "._" not in before
