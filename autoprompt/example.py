@@ -198,7 +198,7 @@ class Layout:
 
     def _worked(self, row: Row) -> str:
         """The worked answer; a row may lack it, but the column must not be misspelt."""
-        if self.worked is None or row.values.get(self.worked, "") is None:
+        if self.worked is None or _is_nothing(row.values.get(self.worked, "")):
             return ""
         return raw_key(_cell(row, self.worked, "worked"), f"{row.where}: column {self.worked!r}").strip()
 
@@ -323,9 +323,15 @@ def _cell(row: Row, column: str, role: str) -> Any:
             f"columns: {', '.join(map(str, row.values)) or 'none'}"
         )
     value = row.values[column]
-    if value is None:
-        raise DataError(f"{row.where}: column {column!r} is empty (null), but it is needed for {role}")
+    if _is_nothing(value):
+        shown = "null" if value is None else "NaN"
+        raise DataError(f"{row.where}: column {column!r} is empty ({shown}), but it is needed for {role}")
     return value
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a cell is empty: null, or the NaN that pandas puts in its place."""
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _field(value: object, where: str) -> str | list[str]:
@@ -336,7 +342,7 @@ def _field(value: object, where: str) -> str | list[str]:
 
 def _holds_text(rows: Sequence[Row], name: str) -> bool:
     """Whether text stands there and never a number; a null or an object beside text is an error of its row."""
-    values = [row.values[name] for row in rows if row.values.get(name) is not None]
+    values = [row.values[name] for row in rows if not _is_nothing(row.values.get(name))]
     return any(map(_is_text, values)) and not any(isinstance(value, (int, float)) for value in values)
 
 

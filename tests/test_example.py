@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from autoprompt.errors import DataError
@@ -135,3 +137,15 @@ def test_a_field_that_holds_the_answer_is_told() -> None:
         note
         == "field 'label' is the column of the answer ('label'): a prompt that shows it gives the answer away"
     )
+
+
+def test_the_nan_of_pandas_is_an_empty_cell_and_hides_no_column() -> None:
+    rows = [{"title": f"t{i}", "body": f"b{i}", "label": "ab"[i % 2]} for i in range(20)]
+    rows[7]["body"] = math.nan  # type: ignore[assignment]
+    with pytest.raises(
+        DataError, match=r"row 8: column 'body' is empty \(NaN\), but it is needed for field 'body'"
+    ):
+        Task.from_rows(rows)
+    sums = [{"q": f"{i}", "steps": f"so {i}" if i % 2 else math.nan, "answer": f"{i}"} for i in range(20)]
+    task = Task.from_rows(sums, kind="generation", worked="steps")
+    assert {bool(each.worked) for each in task.train} == {True, False}
