@@ -236,7 +236,7 @@ class AnswerPlace:
 
         Where it is not known what a model does to its logits, it is still known what its output layer reads.
         """
-        self._reader.learn(lines[0])
+        self._reader.learn(lines)
         head = self._reader.head
         if head.understood:
             yield from self._reader.read(lines, spots)

@@ -176,6 +176,7 @@ class _Attention:
             and self._cap is None
             and not self._windowed(block)
             and asked.device.type == "cpu"
+            and asked.shape[-1] == self._value.shape[-1]
             and not (torch.is_grad_enabled() and (asked.requires_grad or self._key.requires_grad))
         )
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
+from autoprompt.models import LabelRequest, Request
 from autoprompt.models.hf.contexts import evaluating, fused
+from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.head import Head
-from autoprompt.models.hf.tokens import Ids
+from autoprompt.models.hf.tokens import Ids, Tokens
 from autoprompt.models.hf.tree import TreeRunner
+from autoprompt.prompt import Piece, Rendered
 
 Line = tuple[Ids, Ids]
 """What one row of a batch reads: the encoder's ids (empty for other models), and its own."""
@@ -19,11 +22,30 @@ Spot = tuple[int, int]
 Forward = Callable[[Sequence[Ids], Sequence[Ids]], torch.Tensor]
 """Runs the encoder's ids and R rows of own ids, padded to T, and returns their logits, [R, T, V]."""
 _PROBE = 24  # tokens of the rows on which an architecture is tried
+_SHARED = 18  # of them begin several rows: enough for the tree's attention to merge, as in long texts
 _FULL_LOGITS = 1 << 26  # numbers in one batch of logits where the head cannot be gated (256 MB in float32)
+
+_SAMPLE = "The quick brown fox jumps over the lazy dog, which did not mind (not at all)."
+
+
+def sample_line(encode: Callable[[Sequence[Request]], list[Encoded]], tokens: Tokens) -> Line:
+    """A line of many different tokens, on which it is seen how a model can be run."""
+    (encoded,) = encode([LabelRequest(Rendered((Piece(_SAMPLE),)), ("a",))])
+    if encoded.source:
+        return encoded.source, encoded.rows[0]
+    return (), tokens.open_ended([_SAMPLE])[0]
 
 
 class Reader:
     """Runs one model.
+
+    Args:
+        model: the transformers model.
+        forward: runs lines side by side.
+        sample: gives a line on which the architecture is tried.
+        causal: whether it reads on from the end of a text.
+        use_tree: see below.
+        batch_tokens: see below.
 
     Attributes:
         head: its output layer.
@@ -33,10 +55,18 @@ class Reader:
     """
 
     def __init__(
-        self, model: Any, forward: Forward, *, causal: bool, use_tree: bool, batch_tokens: int
+        self,
+        model: Any,
+        forward: Forward,
+        sample: Callable[[], Line],
+        *,
+        causal: bool,
+        use_tree: bool,
+        batch_tokens: int,
     ) -> None:
         self._model = model
         self._forward = forward
+        self._sample = sample
         parameter = next(model.parameters())
         self._device = parameter.device
         self._close = 1e-4 if parameter.dtype == torch.float32 else 2e-2
@@ -49,7 +79,7 @@ class Reader:
         """Run distinct lines, and yield some spots with what is read there (see ``Head.read``), until all are."""
         if not lines:
             return
-        self.learn(lines[0])
+        self.learn(lines)
         with torch.inference_mode(), evaluating(self._model), fused(self._model):
             if self.tree.able and self.use_tree:
                 yield from self.tree.read([row for _, row in lines], list(spots), self.batch_tokens)
@@ -80,13 +110,18 @@ class Reader:
         if batch:
             yield batch
 
-    def learn(self, line: Line) -> None:
-        """See on a small batch made of a line, before the first use, how this architecture can be run."""
+    def learn(self, lines: Sequence[Line] = ()) -> None:
+        """See on a small batch, before the first use, how this architecture can be run.
+
+        The batch is made of the sample, or of the line with the most different tokens: where all are alike, so is all that
+        is attended to, and a wrong order would not show.
+        """
         if self.head.learnt and self.tree.able is not None:
             return
-        source, row = line[0], (line[1] * 3)[:_PROBE]
-        half = len(row) // 2
-        rows = list(dict.fromkeys([row, row[:half] + row[half:][::-1], row[:half] + row[:1], row[::-1]]))
+        source, row = max([self._sample(), *lines], key=lambda line: len(set(line[1][:_PROBE])))
+        row = (row * _PROBE)[:_PROBE]
+        first, rest = row[:_SHARED], row[_SHARED:]
+        rows = list(dict.fromkeys([row, first + rest[::-1], first + row[:1], row[::-1]]))
         forward = self._forward_of([(source, each) for each in rows])
         width = max(map(len, rows))
         spots = torch.tensor(

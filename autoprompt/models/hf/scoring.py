@@ -45,7 +45,7 @@ from autoprompt.models.hf.input_table import InputTable, Table
 from autoprompt.models.hf.limits import longest_text, usable_pad
 from autoprompt.models.hf.prefixes import Prefixes
 from autoprompt.models.hf.ranking import failure, ranked
-from autoprompt.models.hf.reader import Line, Reader, Spot
+from autoprompt.models.hf.reader import Line, Reader, Spot, sample_line
 from autoprompt.models.hf.settings import Settings
 from autoprompt.models.hf.side_by_side import Padded, padded
 from autoprompt.models.hf.slots import SlotFinder
@@ -55,7 +55,7 @@ from autoprompt.models.hf.tree_gradient import TreeRun
 from autoprompt.models.hf.tuning import Tuner
 from autoprompt.models.hf.vocabulary import HuggingFaceVocabulary
 from autoprompt.policy import TokenPolicy
-from autoprompt.prompt import Piece, Rendered
+from autoprompt.prompt import Rendered
 
 _REMEMBERED = 8192  # requests whose ids are kept: count_tokens, batches and logprobs see the same ones
 _Answer = TypeVar("_Answer")
@@ -106,6 +106,7 @@ class HuggingFaceModel(abc.ABC):
         self._reader = Reader(
             parts.model,
             lambda sources, rows: self._forward(sources, rows),
+            lambda: sample_line(self._encode, self._tokens),
             causal=self.kind == "causal",
             use_tree=parts.settings.tree,
             batch_tokens=self._bound,
@@ -236,8 +237,7 @@ class HuggingFaceModel(abc.ABC):
         return Prefixes(self._model, self._tokens, self._table, reader, self.kind, self.name, self.max_length)
 
     def _learnt(self) -> Reader:
-        (probe,) = self._encode([LabelRequest(Rendered((Piece("a"),)), ("a",))])
-        self._reader.learn((probe.source, probe.rows[0]))
+        self._reader.learn()
         return self._reader
 
     @functools.cached_property
