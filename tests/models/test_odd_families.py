@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import transformers as hf
 
-from autoprompt.models import LabelReply, LabelRequest
+from autoprompt.models import FluencyReply, FluencyRequest, LabelReply, LabelRequest
 from autoprompt.models.load import load_model
 from autoprompt.prompt import Piece, Rendered
 from tests.models.test_parity import MIXED, check, naive_causal, requests
@@ -63,6 +63,15 @@ def deepseek() -> Any:
     )
 
 
+def mobilebert() -> Any:
+    """Embeddings that look at their neighbours, padding included."""
+    narrow = {"embedding_size": 16, "intra_bottleneck_size": 32, "true_hidden_size": 32, "pad_token_id": 0}
+    model, tokenizer = odd("mobilebert", "words", hf.AutoModelForMaskedLM, **SMALL, **narrow)
+    for name in ("bos_token_id", "eos_token_id"):  # its own configuration has none
+        delattr(model.config, name)
+    return model, tokenizer
+
+
 def check_causal(model: Any, tokenizer: Any, ours: Any) -> None:
     asked = requests(MIXED)
     check(ours.logprobs(asked), [naive_causal(model, tokenizer, request) for request in asked])
@@ -87,3 +96,13 @@ def test_keys_wider_than_values() -> None:
     ours: Any = load_model((model, tokenizer))
     check_causal(model, tokenizer, ours)
     assert ours._reader.tree.able
+
+
+def test_configurations_without_special_tokens() -> None:
+    model, tokenizer = odd("codegen", n_embd=32, n_layer=2, n_head=4, n_positions=128, rotary_dim=4)
+    assert not hasattr(model.config, "pad_token_id")
+    check_causal(model, tokenizer, load_model((model, tokenizer)))
+    ours: Any = load_model(mobilebert())
+    slotted = Rendered((Piece("It was "), Piece("good", slot="word"), Piece(" and ")))
+    (reply,) = ours.fluency([FluencyRequest(slotted)])
+    assert isinstance(reply, FluencyReply)

@@ -88,8 +88,8 @@ class Fluency:
         self._max_length = max_length
         self._reader = reader
         self._finder = SlotFinder(tokens, kind, name=name)
-        config = model.config.get_text_config()
-        openings = (tokens.tokenizer.bos_token_id, tokens.tokenizer.eos_token_id, config.bos_token_id)
+        configured = getattr(model.config.get_text_config(), "bos_token_id", None)  # MobileBERT's has none
+        openings = (tokens.tokenizer.bos_token_id, tokens.tokenizer.eos_token_id, configured)
         self._opening = next((token for token in openings if isinstance(token, int)), None)
 
     def encode(self, requests: Sequence[FluencyRequest]) -> list[SlotRows]:

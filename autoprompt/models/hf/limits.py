@@ -39,7 +39,7 @@ def usable_pad(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     """An id to fill rows up with. It is masked, so any will do that the embedding table has."""
     size = model.get_input_embeddings().num_embeddings
     config = model.config.get_text_config()
-    for candidate in (tokenizer.pad_token_id, config.pad_token_id):
+    for candidate in (tokenizer.pad_token_id, getattr(config, "pad_token_id", None)):  # CodeGen's has none
         if isinstance(candidate, int) and 0 <= candidate < size:
             return candidate
     return 0
