@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from autoprompt.models import Failure, Kind, LabelRequest, RankRequest, Request,
 from autoprompt.models.hf.encoded import Encoded, common_start, share_rows
 from autoprompt.models.hf.endings import Endings
 from autoprompt.models.hf.generate import Generator
+from autoprompt.models.hf.reader import near, sample_line
 from autoprompt.models.hf.scoring import HuggingFaceModel, Parts
 from autoprompt.models.hf.tokens import Ids, Place, answers_of, ranked_words
 from autoprompt.models.hf.trie import shared_starts
@@ -36,15 +38,37 @@ class CausalModel(HuggingFaceModel):
         encoded = self._encoded(requests)
 
         def run(batch: Sequence[int]) -> list[str]:
-            rows = [encoded[index].rows[0] for index in batch]
-            with self._spliced([encoded[index] for index in batch]) as placed:
-                ids, mask = self._padded([each.rows[0] for each in placed], left=True)
-                texts = self._generator.texts(ids, mask, [requests[index] for index in batch], contexts=rows)
+            texts: dict[int, str] = {}
+            for part in self._alike(batch, encoded):
+                rows = [encoded[index].rows[0] for index in part]
+                asked = [requests[index] for index in part]
+                with self._spliced([encoded[index] for index in part]) as placed:
+                    ids, mask = self._padded([each.rows[0] for each in placed], left=True)
+                    texts.update(
+                        zip(part, self._generator.texts(ids, mask, asked, contexts=rows), strict=True)
+                    )
             # The spaces that were cut off the text before the answer place are no part of the answer.
-            gaps = (self._tokens.place(requests[index].rendered).gap for index in batch)
-            return [text.removeprefix(gap) for text, gap in zip(texts, gaps, strict=True)]
+            return [texts[at].removeprefix(self._tokens.place(requests[at].rendered).gap) for at in batch]
 
         return self._with_memory(lambda: self._completed(requests, run))
+
+    def _alike(self, batch: Sequence[int], encoded: Sequence[Encoded]) -> list[list[int]]:
+        """A batch in parts that may be filled up to one length; mostly one."""
+        parts: dict[int, list[int]] = {}
+        for index in batch:
+            each = encoded[index]
+            alone = not self._fills_left or each.length > self._reader.alike
+            parts.setdefault(len(each.rows[0]) if alone else 0, []).append(index)
+        return list(parts.values())
+
+    @functools.cached_property
+    def _fills_left(self) -> bool:
+        """Whether rows may be filled up on the left: not where a family reads what fills them (RecurrentGemma)."""
+        _, row = sample_line(self._encode, self._tokens)
+        rows = [row, row[: len(row) // 2]]
+        together = self._generator.next(*self._padded(rows, left=True))
+        alone = [self._generator.next(*self._padded([each], left=True)) for each in rows]
+        return near(together, torch.cat(alone), 10 * self._reader.close)
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
         """Requests in the order of their ids, so that those of a batch begin alike; ``_TREE`` times

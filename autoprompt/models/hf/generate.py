@@ -84,6 +84,14 @@ class Generator:
             )
         ]
 
+    def next(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[R, V] logits of the first new token of each row."""
+        settings = self._settings(1)
+        settings.output_logits = settings.return_dict_in_generate = True
+        with quiet(), evaluating(self._model), torch.inference_mode():
+            output = self._model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        return output.logits[0]  # type: ignore[no-any-return]
+
     def text(self, new: Sequence[int], request: TextRequest, context: Ids) -> str:
         """The text of one row's new ids, cut where it ends."""
         kept = list(new[: request.max_tokens])

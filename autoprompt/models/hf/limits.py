@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -33,6 +34,23 @@ def reserved_positions(model: Any) -> int:
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             return 0 if module.padding_idx is None else module.padding_idx + 1
     return 0
+
+
+def read_alike(model: Any) -> float:
+    """Tokens up to which a text is read alike whatever is run beside it, and in however many parts; infinite for most.
+
+    Longer ones have other rotary positions from their first token on (LongRoPE, Ding et al. 2024: Phi-3's), by the longest
+    text in a batch, or attend in chunks (Llama 4's).
+    """
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    ends = [getattr(config, "attention_chunk_size", None)]
+    ends += [
+        each.get("original_max_position_embeddings")
+        for each in (rope, *rope.values())
+        if isinstance(each, dict) and each.get("rope_type") == "longrope"
+    ]
+    return min((end for end in ends if isinstance(end, int)), default=math.inf)
 
 
 def usable_pad(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from autoprompt.errors import ModelError
 from autoprompt.models import LabelRequest, Request
 from autoprompt.models.hf.contexts import evaluating, fused
 from autoprompt.models.hf.encoded import Encoded
 from autoprompt.models.hf.head import Head
+from autoprompt.models.hf.limits import read_alike
 from autoprompt.models.hf.tokens import Ids, Tokens
 from autoprompt.models.hf.tree import TreeRunner
 from autoprompt.prompt import Piece, Rendered
@@ -52,6 +54,10 @@ class Reader:
         tree: its way to run what lines begin with in common once.
         use_tree: whether to do so where its family allows it.
         batch_tokens: tokens at a time; may be lowered where memory is short.
+        fills: whether lines may be filled up to one length: not where a family reads what fills them (FNet, ConvBERT,
+            MobileBERT), nor where longer texts are read otherwise.
+        alike: see ``read_alike``.
+        close: how far numbers of two ways may be apart that are to be the same.
     """
 
     def __init__(
@@ -67,13 +73,16 @@ class Reader:
         self._model = model
         self._forward = forward
         self._sample = sample
+        self._causal = causal
         parameter = next(model.parameters())
         self._device = parameter.device
-        self._close = 1e-4 if parameter.dtype == torch.float32 else 2e-2
+        self.close = 1e-4 if parameter.dtype == torch.float32 else 2e-2
         self.head = Head(model)
         self.tree = TreeRunner(model, self.head, causal=causal)
         self.use_tree = use_tree
         self.batch_tokens = batch_tokens
+        self.fills = True
+        self.alike = read_alike(model)
 
     def read(self, lines: Sequence[Line], spots: Iterable[Spot]) -> Iterator[tuple[list[Spot], torch.Tensor]]:
         """Run distinct lines, and yield some spots with what is read there (see ``Head.read``), until all are."""
@@ -81,7 +90,8 @@ class Reader:
             return
         self.learn(lines)
         with torch.inference_mode(), evaluating(self._model), fused(self._model):
-            if self.tree.able and self.use_tree:
+            alike = max(len(row) for _, row in lines) <= self.alike
+            if self.tree.able and self.use_tree and alike:
                 yield from self.tree.read([row for _, row in lines], list(spots), self.batch_tokens)
                 return
             wanted: dict[int, list[int]] = {}
@@ -95,7 +105,7 @@ class Reader:
                 yield read, self.head.read(forward, torch.tensor(flat, device=self._device))
 
     def _side_by_side(self, lines: Sequence[Line], order: Sequence[int]) -> Iterator[list[int]]:
-        """Lines in padded batches within the bound on tokens, the shortest first."""
+        """Lines in padded batches within the bound on tokens, the shortest first; of one length where they must be."""
         bound = self.batch_tokens
         if not self.head.gated:
             vocabulary = int(self._model.config.get_text_config().vocab_size)
@@ -103,12 +113,19 @@ class Reader:
         widths = [sum(map(len, line)) for line in lines]
         batch: list[int] = []
         for line in sorted(order, key=lambda line: (widths[line], line)):
-            if batch and (len(batch) + 1) * widths[line] > bound:
+            mixed = bool(batch) and self._apart(lines[line], lines[batch[0]])
+            if batch and (mixed or (len(batch) + 1) * widths[line] > bound):
                 yield batch
                 batch = []
             batch.append(line)
         if batch:
             yield batch
+
+    def _apart(self, one: Line, other: Line) -> bool:
+        """Whether two lines must not be filled up to one length."""
+        if self.fills:
+            return (len(one[1]) > self.alike) is not (len(other[1]) > self.alike)
+        return [*map(len, one)] != [*map(len, other)]
 
     def learn(self, lines: Sequence[Line] = ()) -> None:
         """See on a small batch, before the first use, how this architecture can be run.
@@ -129,12 +146,42 @@ class Reader:
         )
         with torch.inference_mode(), evaluating(self._model), fused(self._model):
             if not self.head.learnt:
-                self.head.learn(forward, spots, close=self._close)
+                self.head.learn(forward, spots, close=self.close)
+            if self._causal:
+                self._check_causal([(source, each) for each in rows[:2]])
             if not self.head.understood:
                 self.tree.able = False
             elif self.tree.able is None:
-                self.tree.learn(rows, self.head.states(forward, spots), close=self._close)
+                self.tree.learn(rows, self.head.states(forward, spots), close=self.close)
+            if not (self.tree.able and self.use_tree):
+                alone = [self._at_end((source, each)) for each in rows]
+                self.fills = near(self.head.read(forward, spots), torch.cat(alone), 10 * self.close)
+
+    def _check_causal(self, lines: Sequence[Line]) -> None:
+        """See that what is read after a shared beginning does not depend on what follows.
+
+        Raises:
+            ModelError: it does, so that answers are no continuations.
+        """
+        width = len(lines[0][1])
+        spots = torch.tensor([row * width + _SHARED - 1 for row in range(len(lines))], device=self._device)
+        read = self.head.read(self._forward_of(lines), spots)
+        if not near(read[:1], read[-1:], 10 * self.close):
+            raise ModelError(
+                f"model {type(self._model).__name__}: what it makes of a token depends on the tokens after it, so it does "
+                "not read on from a text",
+                hint="use a causal or an encoder-decoder model, or a masked one for answers of one token",
+            )
+
+    def _at_end(self, line: Line) -> torch.Tensor:
+        """[1, .] what is read at the end of a line that is run alone."""
+        return self.head.read(self._forward_of([line]), torch.tensor([len(line[1]) - 1], device=self._device))
 
     def _forward_of(self, lines: Sequence[Line]) -> Callable[[], torch.Tensor]:
         sources, rows = [source for source, _ in lines], [row for _, row in lines]
         return lambda: self._forward(sources, rows)
+
+
+def near(found: torch.Tensor, expected: torch.Tensor, share: float) -> bool:
+    """Whether rows differ by no more than a share of their length; what is no number says nothing."""
+    return not ((found - expected).norm(dim=-1) > share * expected.norm(dim=-1)).any()
