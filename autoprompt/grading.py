@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprompt.asks import Floats, Scored, Tune
-from autoprompt.errors import MissingCapability
+from autoprompt.errors import MissingCapability, ModelError
 from autoprompt.metrics import METRICS
 from autoprompt.metrics import mean as metric_mean
 from autoprompt.models import (
@@ -124,6 +124,45 @@ def content_free(example: Example) -> Example:
 def needs_calibration(task: Task, model: Model) -> bool:
     """Whether label scores are to be calibrated (only label words can be)."""
     return task.calibrate and task.kind == "classification" and isinstance(model, ScoringModel)
+
+
+def sound(model: Model, requests: Sequence[Request], replies: Sequence[Reply]) -> list[Reply]:
+    """Replies as plain numbers; one that is none to its request, or in numbers that are none, is a missing answer.
+
+    Raises:
+        ModelError: there are more or fewer replies than requests, so that nobody knows which is whose.
+    """
+    if len(replies) != len(requests):
+        raise ModelError(
+            f"model {model.name!r} gave {len(replies)} replies to {len(requests)} requests: one a request, in order, "
+            "is needed",
+            hint="autoprompt.testing.check_model(model) tells what a model must keep to",
+        )
+    return [_sound(*pair) for pair in zip(requests, replies, strict=True)]
+
+
+def _sound(request: Request, reply: Reply) -> Reply:
+    if isinstance(reply, LabelReply) and isinstance(request, LabelRequest):
+        values = tuple(map(float, reply.log_probs))
+        if len(values) != len(request.answers):
+            return Failure(
+                f"the model gave {len(values)} log-probabilities for {len(request.answers)} answers"
+            )
+        plain: Reply = LabelReply(values, int(reply.tokens), int(reply.shortened))
+    elif isinstance(reply, RankReply) and isinstance(request, RankRequest):
+        values = (float(reply.log_prob),)
+        plain = RankReply(values[0], int(reply.rank), str(reply.top), int(reply.tokens), int(reply.shortened))
+    elif isinstance(reply, Failure) or (isinstance(reply, TextReply) and isinstance(request, TextRequest)):
+        return reply
+    else:
+        return Failure(
+            f"the model gave a {type(reply).__name__}, which is no reply to a {type(request).__name__}"
+        )
+    if any(math.isnan(value) for value in values):
+        return Failure("the model gave a log-probability that is not a number (NaN)")
+    if math.isinf(max(values)):
+        return Failure(f"the model gave no log-probability but {max(values)}")
+    return plain
 
 
 def grade(task: Task, prompt: Prompt, example: Example, reply: Reply, blank: Reply | None = None) -> Grade:

@@ -23,13 +23,11 @@ from autoprompt.asks import Answer, Ask, Complete, Floats, Score, Scored, Tune
 from autoprompt.budget import Budget, Meter
 from autoprompt.cache import Cache
 from autoprompt.errors import TooManyFailures
-from autoprompt.grading import MISSING, Grade, grade
+from autoprompt.grading import MISSING, Grade, grade, sound
 from autoprompt.metrics import METRICS, mean
 from autoprompt.models import (
     Failure,
-    LabelReply,
     Model,
-    RankReply,
     Reply,
     Request,
     TuneRequest,
@@ -285,15 +283,16 @@ class Harness:
         """Ask again, a bounded number of times, for what failed; deterministic models would only fail
         again.
         """
-        replies = [_sound(reply) for reply in replies]
+        replies = sound(self.model, requests, replies)
         for _ in range(0 if self.model.deterministic else RETRIES):
             failed = [index for index, reply in enumerate(replies) if isinstance(reply, Failure)]
             if not failed:
                 break
             self.retries += len(failed)
-            again = next(answer_batches(self.model, self.source, [[requests[index] for index in failed]], 1))
-            for index, reply in zip(failed, again, strict=True):
-                replies[index] = _sound(reply)
+            asked = [requests[index] for index in failed]
+            again = next(answer_batches(self.model, self.source, [asked], 1))
+            for index, reply in zip(failed, sound(self.model, asked, again), strict=True):
+                replies[index] = reply
         return replies
 
     def _book(self, entry: _Entry, known: Container[str]) -> None:
@@ -371,16 +370,3 @@ def _label_log_probs(grades: Sequence[Grade]) -> Floats | None:
     if not width:
         return None
     return np.array([each.log_probs or (math.nan,) * width for each in grades])
-
-
-def _sound(reply: Reply) -> Reply:
-    """A reply whose numbers are no numbers is a missing answer, not a wrong one."""
-    if isinstance(reply, LabelReply):
-        values = reply.log_probs
-    elif isinstance(reply, RankReply):
-        values = (reply.log_prob,)
-    else:
-        return reply
-    if any(math.isnan(value) for value in values):
-        return Failure("the model gave a log-probability that is not a number (NaN)")
-    return reply

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from autoprompt.asks import Score, Scored
 from autoprompt.budget import Budget
 from autoprompt.cache import Cache
-from autoprompt.errors import TooManyFailures
+from autoprompt.errors import ModelError, TooManyFailures
 from autoprompt.harness import RETRIES, Harness
-from autoprompt.models import Failure, LabelReply, LabelRequest
+from autoprompt.models import Failure, LabelReply, LabelRequest, TextReply
 from autoprompt.models.function import FunctionModel
 from autoprompt.prompt import Prompt
 from tests.small import WORDS, Spy, small_task
@@ -210,6 +210,46 @@ def test_numbers_that_are_none_are_missing() -> None:
 
     with pytest.raises(TooManyFailures, match="not a number"):
         harness(Broken()).scores([Score(PROMPTS[0], TASK.select)])
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (LabelReply((-1.0, -2.0), 3), "2 log-probabilities for 3 answers"),
+        (LabelReply((-1.0, -2.0, -3.0, -4.0), 3), "4 log-probabilities for 3 answers"),
+        (LabelReply((math.inf, -1.0, -2.0), 3), "no log-probability but inf"),
+        (LabelReply((-math.inf,) * 3, 3), "no log-probability but -inf"),
+        (TextReply("good", 3), "a TextReply, which is no reply to a LabelRequest"),
+        (None, "a NoneType, which is no reply to a LabelRequest"),
+    ],
+)
+def test_replies_that_are_none_are_missing(reply: object, problem: str) -> None:
+    class Odd(Spy):
+        def logprobs(self, requests: object) -> list[LabelReply | Failure]:
+            return [reply for _ in requests]  # type: ignore[attr-defined]
+
+    with pytest.raises(TooManyFailures, match=problem):
+        harness(Odd()).scores([Score(PROMPTS[0], TASK.select)])
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    class Numpy(Spy):
+        def logprobs(self, requests: object) -> list[LabelReply | Failure]:
+            plain = super().logprobs(requests)  # type: ignore[arg-type]
+            return [LabelReply(np.array(each.log_probs), np.int64(each.tokens)) for each in plain]  # type: ignore[arg-type, union-attr]
+
+    ask = Score(PROMPTS[0], TASK.select)
+    assert_same(harness(Numpy()).scores([ask]), harness(Spy()).scores([ask]))
+
+
+def test_another_number_of_replies_than_requests_is_an_error() -> None:
+    class Fewer(Spy):
+        def logprobs(self, requests: object) -> list[LabelReply | Failure]:
+            return super().logprobs(requests)[:-1]  # type: ignore[arg-type]
+
+    with pytest.raises(ModelError, match=r"gave \d+ replies to \d+ requests") as error:
+        harness(Fewer()).scores([Score(PROMPTS[0], TASK.select)])
+    assert "check_model" in error.value.hint
 
 
 def test_retries_are_bounded_and_not_charged() -> None:
