@@ -31,11 +31,11 @@ _SAMPLE = "The quick brown fox jumps over the lazy dog, which did not mind (not 
 
 
 def sample_line(encode: Callable[[Sequence[Request]], list[Encoded]], tokens: Tokens) -> Line:
-    """A line of many different tokens, on which it is seen how a model can be run."""
+    """A line of many different tokens, on which it is seen how a model can be run; short enough for all of them."""
     (encoded,) = encode([LabelRequest(Rendered((Piece(_SAMPLE),)), ("a",))])
     if encoded.source:
-        return encoded.source, encoded.rows[0]
-    return (), tokens.open_ended([_SAMPLE])[0]
+        return encoded.source[:_PROBE], encoded.rows[0]
+    return (), tokens.open_ended([_SAMPLE])[0][:_PROBE]
 
 
 class Reader:
