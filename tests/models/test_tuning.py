@@ -245,7 +245,8 @@ def test_the_model_is_left_as_it_was(architecture: str) -> None:
     modes = [each.training for each in model.modules()]
     own = own_rows(loaded, text(FIELDS[0], loaded.kind))
     one, other = tuned(loaded, request(loaded, own, 3), request(loaded, own, 3))
-    assert one.losses == other.losses  # no dropout
+    # no dropout; but places in a batch differ by their rounding
+    assert one.losses == pytest.approx(other.losses, abs=1e-5)
     assert [each.requires_grad for each in model.parameters()] == wanted
     assert not first.requires_grad
     assert [each.training for each in model.modules()] == modes
