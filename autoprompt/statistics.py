@@ -76,12 +76,12 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def bootstrap_mean(
-    values: Floats, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+    values: Floats, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES, least: float = 0.0
 ) -> Interval:
-    """Percentile bootstrap interval of the mean of ``values`` [N] (Efron 1979)."""
+    """Percentile bootstrap interval of the mean of ``values`` [N], each between ``least`` and 1 (Efron 1979)."""
     rng = np.random.default_rng(seed)
     means = np.concatenate([values[index].mean(axis=1) for index in _resampled(rng, values.size, resamples)])
-    return _percentiles(means, level)
+    return _percentiles(means, values.size, level, least)
 
 
 def estimate(scores: Floats, seed: int = 0, level: float = 0.95) -> Estimate:
@@ -91,12 +91,8 @@ def estimate(scores: Floats, seed: int = 0, level: float = 0.95) -> Estimate:
     n, missing = int(present.size), int(scores.size - present.size)
     if n == 0:
         return Estimate(float("nan"), Interval(0.0, 1.0, level), 0, missing)
-    if _is_binary(present):
-        interval = wilson(int(present.sum()), n, level)
-    elif n == 1:  # one graded score says nothing about its spread
-        interval = Interval(0.0, 1.0, level)
-    else:
-        interval = bootstrap_mean(present, seed, level)
+    binary = _is_binary(present)
+    interval = wilson(int(present.sum()), n, level) if binary else bootstrap_mean(present, seed, level)
     return Estimate(float(present.mean()), interval, n, missing)
 
 
@@ -125,7 +121,7 @@ def paired(scores_a: Floats, scores_b: Floats, seed: int = 0, level: float = 0.9
         interval = newcombe(int((a * b).sum()), wins, losses, n, level)
         p_value = mcnemar(wins, losses)
     else:
-        interval = Interval(-1.0, 1.0, level) if n == 1 else bootstrap_mean(difference, seed, level)
+        interval = bootstrap_mean(difference, seed, level, least=-1.0)
         p_value = _wilcoxon(difference)
     return Paired(float(difference.mean()), interval, p_value, n, wins, losses)
 
@@ -190,7 +186,7 @@ def bootstrap_set(
 
     rng = np.random.default_rng(seed)
     values = [value(kept[row]) for block in _resampled(rng, int(kept.size), resamples) for row in block]
-    interval = Interval(0.0, 1.0, level) if kept.size == 1 else _percentiles(np.asarray(values), level)
+    interval = _percentiles(np.asarray(values), kept.size, level)
     return Estimate(value(kept), interval, int(kept.size), missing)
 
 
@@ -238,7 +234,7 @@ def paired_set(
     a, b = scores
     return Paired(
         found,
-        Interval(-1.0, 1.0, level) if kept.size == 1 else _percentiles(np.asarray(values), level),
+        _percentiles(np.asarray(values), kept.size, level, least=-1.0),
         (1 + as_far) / (resamples + 1),
         int(kept.size),
         int((a > b).sum()),
@@ -296,9 +292,18 @@ def _is_binary(values: Floats) -> bool:
     return bool(((values == 0) | (values == 1)).all())
 
 
-def _percentiles(values: Floats, level: float) -> Interval:
-    low, high = np.quantile(values[~np.isnan(values)], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level)
+def _percentiles(values: Floats, n: int, level: float, least: float = 0.0) -> Interval:
+    """Percentile interval of what resamples of ``n`` examples gave, each between ``least`` and 1.
+
+    One example says nothing about a spread. Where no resample differs, nothing seen was unlike the rest, and the unseen may
+    be as often so as Wilson's interval of ``n`` successes in ``n`` leaves room for.
+    """
+    if n == 1:
+        return Interval(least, 1.0, level)
+    values = values[~np.isnan(values)]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    room = 1 - wilson(n, n, level).low if np.ptp(values) < 1e-12 else 0.0
+    return Interval(max(float(low) - room, least), min(float(high) + room, 1.0), level)
 
 
 def _resampled(rng: np.random.Generator, n: int, resamples: int) -> Iterator[npt.NDArray[np.int64]]:

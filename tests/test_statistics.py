@@ -117,7 +117,7 @@ def test_paired_graded() -> None:
     assert better.p_value < 1e-6
     assert (better.wins, better.losses) == (80, 0)
     same = paired(base, base)
-    assert (same.difference, same.p_value, same.interval.low) == (0, 1, 0)
+    assert (same.difference, same.p_value) == (0, 1)
     assert paired(np.array([np.nan]), np.array([0.3])).n == 0
     with pytest.raises(ValueError, match="same examples"):
         paired(base, base[:3])
@@ -153,6 +153,20 @@ def test_set_metrics_claim_nothing_from_a_handful_of_rows() -> None:
         assert n > 1 or (pair.interval.low, pair.interval.high) == (-1, 1)
     alone = bootstrap_set(macro, ["a"], ["a"], np.ones(1), resamples=50)
     assert (alone.interval.low, alone.interval.high) == (0, 1)
+
+
+def test_answers_that_are_all_alike_leave_room_for_others() -> None:
+    macro = METRICS["macro_f1"].over_set
+    targets = ["a", "b"] * 2
+    room = 1 - wilson(4, 4).low
+    found = bootstrap_set(macro, targets, targets, np.ones(4), resamples=50)
+    assert (found.interval.low, found.interval.high) == (pytest.approx(1 - room), 1)
+    same = paired_set(macro, targets, targets, np.ones(4), targets, np.ones(4), resamples=50)
+    assert (same.interval.low, same.interval.high) == (pytest.approx(-room), pytest.approx(room))
+    graded = estimate(np.full(4, 0.7))
+    assert (graded.interval.low, graded.interval.high) == (pytest.approx(0.7 - room), 1)
+    tied = paired(np.array([0.3, 0.6, 1.0]), np.array([0.3, 0.6, 1.0]))
+    assert tied.interval.low < 0 < tied.interval.high
 
 
 def test_set_metrics_seldom_claim_what_is_not_there() -> None:
