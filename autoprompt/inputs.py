@@ -155,6 +155,7 @@ def check_call(
 
     Raises:
         InputError: an empty split, too small a budget, an unknown model, a prompt the model cannot read.
+        MissingCapability: a strategy that follows gradients for a task without any.
     """
     for name in ("select", "test"):
         split_of(task, name)
@@ -177,7 +178,18 @@ def check_call(
     at_end = kind is not None and kind != "masked"
     task.seed_prompt.check(set(task.fields), answer_at_end=at_end, where=f"task {task.name!r}: prompt")
     space.bind(task, answer_at_end=at_end)
+    _check_movers(task, space, strategy)
+
+
+def _check_movers(task: Task, space: SearchSpace, strategy: Strategy | None) -> None:
+    """Check that what moves tokens finds some, and gradients to follow."""
     for each in _innermost(strategy):
+        if each.asks_slopes and task.kind == "generation":
+            raise MissingCapability(
+                f"strategy: {each.describe()['strategy']} follows gradients of given answers, but task {task.name!r} "
+                "asks for free text",
+                hint="soft trains rows on such texts; strategies over templates (auto, tpe, evolution) only compare scores",
+            )
         if each.moves_tokens and not space.spec.token_slots:
             raise InputError(
                 f"strategy: {each.describe()['strategy']} moves tokens, but search space {space.name!r} has no token slots",

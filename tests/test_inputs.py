@@ -30,9 +30,11 @@ from autoprompt.prompt import Prompt, Rendered
 from autoprompt.prompt_inputs import load_prompt
 from autoprompt.readable import fit_words
 from autoprompt.space import SearchSpace
+from autoprompt.strategies import Strategy
 from autoprompt.strategies.chain import Chain
 from autoprompt.strategies.gradient import Gradient
 from autoprompt.strategies.grips import Grips
+from autoprompt.strategies.loop import Loop
 from autoprompt.strategies.racing import Racing
 from autoprompt.strategies.random_search import RandomSearch
 from autoprompt.strategies.soft import Soft
@@ -207,6 +209,20 @@ def test_a_stage_without_its_slots_is_refused_before_the_others_are_paid() -> No
         autoprompt.optimize(small_task(), "toy", 1000, space=small_space(), strategy=mixed)
     with pytest.raises(MissingCapability, match="no tokens"):
         check_capability(small_task(), ToyModel(), small_task().seed_prompt, mixed)
+
+
+@pytest.mark.parametrize("strategy", [Gradient(), Loop(), Racing(inner=Gradient())])
+def test_gradients_of_free_text_are_refused_before_anything_is_paid(strategy: Strategy) -> None:
+    rows = [{"text": f"word {number}", "out": f"answer {number}"} for number in range(30)]
+    task = Task.from_rows(
+        rows,
+        target="out",
+        kind="generation",
+        prompt="{{ text }} -> {{ answer }}",
+        split={"train": 10, "select": 10, "test": 10},
+    )
+    with pytest.raises(MissingCapability, match=r"(?s)gradient follows gradients.*free text.*soft trains"):
+        autoprompt.optimize(task, "bundled:causal", 1000, strategy=strategy)
 
 
 def test_the_answer_in_the_middle_is_for_masked_models_only(tmp_path: Path) -> None:

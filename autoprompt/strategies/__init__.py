@@ -57,6 +57,8 @@ class Strategy(abc.ABC):
 
     moves_tokens: ClassVar[bool] = False
     """Whether it is about token slots: where no space is given, it gets the manual prompt with a trigger."""
+    asks_slopes: ClassVar[bool] = False
+    """Whether it asks for gradients of answers, which tasks of kind generation have none of."""
     edits_only: ClassVar[bool] = False
     """Whether it moves nothing but texts that may be edited: where no space is given, it gets the manual prompt's words."""
 

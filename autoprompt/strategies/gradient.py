@@ -113,6 +113,7 @@ class Gradient(Played):
     """
 
     moves_tokens: ClassVar[bool] = True
+    asks_slopes: ClassVar[bool] = True
     width: int = 48
     batch: int = 32
     positions: Literal["all", "one"] = "all"

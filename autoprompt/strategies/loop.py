@@ -55,6 +55,11 @@ class Loop(Strategy):
         return Chain(strategies=tuple(stages), shares=tuple(shares), beyond=self.beyond)
 
     @property
+    def inside(self) -> tuple[Strategy, ...]:
+        """Its stages."""
+        return (self._chain,)
+
+    @property
     def findings(self) -> Mapping[str, Any]:
         """Those of the last way back to words."""
         return self._chain.findings
