@@ -241,6 +241,7 @@ def evaluate(
 def _prompt_from(given: str | None, task: Task) -> Any:
     """What ``evaluate`` takes as a prompt: the manual one, a file, a run's best one, or a text."""
     from autoprompt.exporters import read_prompt
+    from autoprompt.prompt_inputs import soft_folder
 
     if given is None:
         return task.seed_prompt
@@ -248,7 +249,7 @@ def _prompt_from(given: str | None, task: Task) -> Any:
         return given
     path = Path(given)
     if path.is_dir():
-        return path if (path / "soft.json").is_file() else read_prompt(path / "best_prompt.txt")
+        return path if soft_folder(path) is not None else read_prompt(path / "best_prompt.txt")
     return path  # a text without {{ answer }} is no prompt
 
 

@@ -19,8 +19,9 @@ def load_prompt(prompt: Prompt | str | Path, task: Task, *, soft: bool = True) -
     """A prompt as it is, from a prompt file or the folder of a soft prompt, or from a template text; the task's words
     where it has none of its own. ``soft``: whether it may hold rows.
     """
-    if is_soft_folder(prompt):
-        prompt = load_soft(Path(str(prompt)))
+    folder = soft_folder(prompt)
+    if folder is not None:
+        prompt = load_soft(folder)
     elif isinstance(prompt, Path) or (isinstance(prompt, str) and _is_path(prompt)):
         prompt = read_prompt(prompt)
     elif isinstance(prompt, str):
@@ -62,15 +63,22 @@ def check_soft(prompt: Prompt | str | Path | Sequence[Prompt | str | Path], mode
         InputError: one was not; says what differs.
     """
     for each in listed(prompt):
-        if is_soft_folder(each):
-            load_soft(Path(str(each)), model)
+        folder = soft_folder(each)
+        if folder is not None:
+            load_soft(folder, model)
 
 
-def is_soft_folder(prompt: object) -> bool:
-    """Whether it is the path of a folder that holds a soft prompt."""
+def soft_folder(prompt: object) -> Path | None:
+    """The folder of a soft prompt, where its path or that of its soft.json is given; or of an adapter, of which
+    ``load_soft`` tells what to do with it.
+    """
+    if not isinstance(prompt, (str, Path)):
+        return None
     if isinstance(prompt, str) and ("{{" in prompt or "\n" in prompt or len(prompt) > 255):
-        return False
-    return isinstance(prompt, (str, Path)) and (Path(prompt) / "soft.json").is_file()
+        return None
+    folder = Path(prompt).parent if Path(prompt).name == "soft.json" else Path(prompt)
+    marks = ("soft.json", "adapter_config.json")
+    return folder if any((folder / name).is_file() for name in marks) else None
 
 
 def check_prompts(

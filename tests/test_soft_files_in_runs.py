@@ -56,10 +56,13 @@ def test_commands_take_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "discretisation gap" in done.output
     about = json.loads((tmp_path / "run" / "soft" / "soft.json").read_text("utf-8"))["about"]
     told = f"accuracy {100 * about['test']['value']:.1f}"
-    assert told in ok("evaluate", "mine", *model, "--prompt", f"{run}/soft").output
+    for given in (f"{run}/soft", f"{run}/soft/soft.json"):
+        assert told in ok("evaluate", "mine", *model, "--prompt", given).output
     ok("export", run, "--peft", str(tmp_path / "adapter"))
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert config["peft_type"] == "PROMPT_TUNING"
+    said = refused(2, "evaluate", "mine", *model, "--prompt", str(tmp_path / "adapter"))
+    assert "import_peft(folder, template, model)" in said
     assert "--peft FOLDER" in refused(2, "export", run)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -212,7 +212,8 @@ def _file(folder: Path) -> _File:
     path = folder / "soft.json"
     if not path.is_file() and (folder / "adapter_config.json").is_file():
         raise DataError(
-            f"{folder}: an adapter of PEFT, no soft prompt of ours", hint="read it with import_peft"
+            f"{folder}: an adapter of PEFT, no soft prompt of ours",
+            hint="softfiles.import_peft(folder, template, model) makes a prompt of it",
         )
     content = read_json(path, "give the folder that save_soft wrote")
     if content.get("format") != FORMAT:
