@@ -93,8 +93,23 @@ def make_splits(
                 f"{where}: split {role!r} came out empty",
                 hint="give more rows, or sizes under split: {train: .., select: .., test: ..}",
             )
+    if stratify:
+        _note_absent(result, notes)
     train, select, test = (tuple(result[role]) for role in ROLES)
     return Splits(train, select, test, tuple(notes))
+
+
+def _note_absent(found: Mapping[str, Sequence[Example]], notes: list[str]) -> None:
+    """Say which targets one of the splits has no example of."""
+    sizes = Counter(item.target for examples in found.values() for item in examples)
+    for role in ROLES:
+        absent = sorted(set(sizes) - {item.target for item in found[role]})
+        if absent:
+            named = ", ".join(f"label {target!r} ({sizes[target]} in all)" for target in absent[:3])
+            more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+            notes.append(
+                f"{role} has no row of {named}{more}: give more of them, other sizes or another seed (split: {{seed: 1}})"
+            )
 
 
 def _is_empty(example: Example) -> bool:

@@ -402,3 +402,11 @@ def test_rows_that_stand_in_two_splits_are_told() -> None:
         "30 rows of test also stand in select",
     }
     assert dataclasses.replace(same, select=apart.select, test=apart.test).notes == ("mine",)
+
+
+def test_a_label_that_a_split_lacks_is_told() -> None:
+    rows = [{"text": f"row {number}", "label": "ab"[number % 2]} for number in range(40)]
+    task = Task.from_rows([*rows, {"text": "odd", "label": "c"}], target="label")
+    absent = [note for note in task.notes if "no row of label 'c' (1 in all)" in note]
+    assert len(absent) == 2
+    assert not Task.from_rows(rows, target="label").notes
