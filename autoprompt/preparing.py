@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -105,6 +106,10 @@ def _read(given: str) -> str:
             return text.removeprefix("\ufeff").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given}: cannot be read ({error})") from None
+    if re.fullmatch(r"[\w./\\~-]+\.\w{1,5}", given):  # the marks of every form are other characters
+        raise InputError(
+            f"{given}: no such file", hint="give a template's text, or the name of a file that holds one"
+        )
     return given
 
 

@@ -57,6 +57,7 @@ def test_a_file_of_label_words_that_is_not_there_is_no_word(tmp_path: Path) -> N
         (["{text} [T] [P]", "--form", "lana"], "did you mean 'lama'"),
         (["{a} {b} [P]", "--field", "a=text", "--field", "b"], "THEIRS=OURS"),
         (["no marks"], "no mark of a known form"),
+        (["folder/nosuch.txt"], "folder/nosuch.txt: no such file"),
     ],
 )
 def test_wrong_templates_end_with_what_is_allowed(given: list[str], said: str) -> None:
