@@ -112,6 +112,13 @@ def recurrent_gemma() -> Any:
     )
 
 
+def minimax() -> Any:
+    """Keeps a sum over the text, in which padding on the left counts from the second new token on."""
+    layers = ["linear_attention", "full_attention"]
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
+    return odd("minimax", **SMALL, num_key_value_heads=2, head_dim=8, layer_types=layers, **experts)
+
+
 def longrope() -> Any:
     """All positions are others as soon as one text of a batch is long."""
     rope = {
@@ -206,7 +213,7 @@ def test_long_texts_that_are_read_otherwise(family: Any) -> None:
     assert ours._reader.tree.able
 
 
-@pytest.mark.parametrize("family", [recurrent_gemma, longrope])
+@pytest.mark.parametrize("family", [recurrent_gemma, minimax, longrope])
 def test_generation_where_rows_must_be_of_one_length(family: Any) -> None:
     model, tokenizer = family()
     ours: Any = load_model((model, tokenizer))

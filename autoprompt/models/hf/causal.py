@@ -63,12 +63,12 @@ class CausalModel(HuggingFaceModel):
 
     @functools.cached_property
     def _fills_left(self) -> bool:
-        """Whether rows may be filled up on the left: not where a family reads what fills them (RecurrentGemma)."""
+        """Whether rows may be filled up on the left: not where a family reads what fills them (RecurrentGemma, MiniMax)."""
         _, row = sample_line(self._encode, self._tokens)
         rows = [row, row[: len(row) // 2]]
-        together = self._generator.next(*self._padded(rows, left=True))
-        alone = [self._generator.next(*self._padded([each], left=True)) for each in rows]
-        return near(together, torch.cat(alone), 10 * self._reader.close)
+        together = self._generator.first_two(*self._padded(rows, left=True))
+        alone = [self._generator.first_two(*self._padded([each], left=True)) for each in rows]
+        return near(together, torch.cat(alone, dim=1), 10 * self._reader.close)
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
         """Requests in the order of their ids, so that those of a batch begin alike; ``_TREE`` times

@@ -84,13 +84,21 @@ class Generator:
             )
         ]
 
-    def next(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """[R, V] logits of the first new token of each row."""
-        settings = self._settings(1)
+    def first_two(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """[2, R, V] logits of the first two new tokens of each row, the first of which is its last one again.
+
+        The second shows what was kept of the text. It is not the likeliest, which rounding could change.
+        """
+        settings = self._settings(2)
         settings.output_logits = settings.return_dict_in_generate = True
         with quiet(), evaluating(self._model), torch.inference_mode():
-            output = self._model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-        return output.logits[0]  # type: ignore[no-any-return]
+            output = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=settings,
+                prefix_allowed_tokens_fn=lambda row, so_far: [int(ids[row, -1])],
+            )
+        return torch.stack(output.logits)
 
     def text(self, new: Sequence[int], request: TextRequest, context: Ids) -> str:
         """The text of one row's new ids, cut where it ends."""
