@@ -7,9 +7,10 @@ here by default, or ``with joblib.parallel_config("dask"):`` / ``"ray"`` around 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import os
-import warnings
 from collections.abc import Generator, Sequence
 
 from autoprompt.errors import InputError, ModelError
@@ -44,15 +45,19 @@ def answer_batches(
     import joblib
 
     threads = max(1, (os.cpu_count() or 1) // workers)
-    jobs = (joblib.delayed(_answer_there)(source, model.fingerprint, threads, batch) for batch in batches)
+    job = functools.partial(joblib.delayed(_answer_there), source, model.fingerprint, threads)
+    wanted = True
+    jobs = (job(batch) for batch in itertools.takewhile(lambda _: wanted, batches))
     answers = joblib.Parallel(n_jobs=workers, return_as="generator")(jobs)
     try:
-        for replies in answers:  # noqa: UP028 - "yield from" would close it before the warnings are silenced
+        for replies in answers:  # noqa: UP028 - "yield from" would close it, and joblib then kills the processes
             yield replies
     finally:
-        with warnings.catch_warnings():  # joblib warns of what was computed and is not wanted any more
-            warnings.simplefilter("ignore", UserWarning)
-            answers.close()
+        # Where the rest is not wanted any more, the few batches that are at work end; the processes keep their models.
+        wanted = False
+        with contextlib.suppress(Exception):
+            for _ in answers:
+                pass
 
 
 def _answer_there(source: str, fingerprint: str, threads: int, batch: Sequence[Request]) -> list[Reply]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
+from collections.abc import Iterator
 
 import pytest
+from joblib.externals.loky import reusable_executor
 
 from autoprompt.errors import InputError, ModelError
-from autoprompt.models import LabelRequest
+from autoprompt.models import LabelRequest, answer
 from autoprompt.models.toy import ToyModel
 from autoprompt.prompt import Prompt
 from autoprompt.workers import _answer_there, _model_there, answer_batches
@@ -24,11 +25,25 @@ def test_two_processes_answer_like_one_and_in_order() -> None:
     alone = list(answer_batches(model, "toy", BATCHES, 1))
     assert [len(replies) for replies in alone] == [3, 1, 2, 4]
     assert list(answer_batches(model, "toy", BATCHES, 2)) == alone
-    some = answer_batches(model, "toy", BATCHES, 2)
-    assert next(some) == alone[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        some.close()  # the time is up in the middle of a round
+
+
+def test_a_round_that_is_cut_short_costs_no_process_and_no_further_batch() -> None:
+    handed_out = []
+
+    class Watched(list[list[LabelRequest]]):
+        def __iter__(self) -> Iterator[list[LabelRequest]]:
+            for batch in super().__iter__():
+                handed_out.append(batch)
+                yield batch
+
+    model, many = ToyModel(), Watched(BATCHES * 1000)
+    some = answer_batches(model, "toy", many, 2)
+    assert next(some) == answer(model, BATCHES[0])
+    processes = set(reusable_executor._executor._processes)
+    some.close()  # the time is up in the middle of a round
+    assert len(handed_out) < len(many)
+    assert list(answer_batches(model, "toy", BATCHES, 2)) == [answer(model, batch) for batch in BATCHES]
+    assert set(reusable_executor._executor._processes) == processes
 
 
 def test_a_model_given_as_an_object_cannot_be_sent() -> None:
