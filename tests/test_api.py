@@ -416,7 +416,7 @@ def test_a_metric_over_the_set_is_what_candidates_are_compared_by(tmp_path: Path
 
 
 def test_two_rows_show_no_gain() -> None:
-    few = paired(np.array([0.5, 0.6]), np.array([0.3, 0.4]))
+    few = paired(np.array([0.5, 0.6]), np.array([0.3, 0.3]))
     one = Estimate(0.5, Interval(0.0, 1.0), 2)
     assert few.interval.low > 0
     assert not Comparison(one, one, few).shows_gain
