@@ -3,7 +3,6 @@
     python examples/template_table.py --models bundled:masked --tasks sst-2 --seeds 2 --prompts 40
     python examples/template_table.py             # all models and tasks; hours on one core
     python examples/template_table.py --report    # only print what is there, and ours against each of the others
-    python examples/template_table.py --report --runs examples/cells/template_table.jsonl   # the cells of README's table
 
 Every search may spend ``--prompts`` times the number of selection examples in calls, on the same space (the one that ships
 for the task), but where a method has a space of its own. A cell is a file in ``--runs``: the same command again goes on
@@ -79,7 +78,6 @@ INSTRUCTIONS = {
 }
 """What GrIPS edits: it needs an instruction, and the manual prompts have none."""
 SHOTS = 16
-RECORDED = ("model", "task", "sample", "method", "manual", "test", "select", "tokens", "prompts", "n")
 
 
 def task_for(name: str, sample: str) -> autoprompt.Task:
@@ -234,26 +232,14 @@ def fill(given: argparse.Namespace) -> None:
                     )
 
 
-def read_cells(runs: Path) -> list[dict[str, Any]]:
-    """The cells of a folder, or of a file that ``--record`` wrote."""
-    if runs.is_file():
-        return [json.loads(line) for line in runs.read_text("utf-8").splitlines()]
-    return [json.loads(path.read_text("utf-8")) for path in sorted(runs.glob("*.json"))]
-
-
-def record(runs: Path, file: Path) -> None:
-    """Write the figures of the cells, a line each. Texts stay out of it: prompts hold rows of other people's data."""
-    cells = [{name: cell[name] for name in RECORDED} for cell in read_cells(runs)]
-    file.write_text("".join(json.dumps(cell) + "\n" for cell in cells), "utf-8")
-
-
 def read_rows(runs: Path) -> Rows:
     """The cells that are there, as rows of the table: model and task -> method -> sample -> cell.
 
     A row is over the samples that all those methods have that have most; one that lacks any of them is left out of it.
     """
     found: Rows = defaultdict(lambda: defaultdict(dict))
-    for cell in read_cells(runs):
+    for path in sorted(runs.glob("*.json")):
+        cell = json.loads(path.read_text("utf-8"))
         found[cell["model"], cell["task"]][cell["method"]][cell["sample"]] = cell
     rows: Rows = {}
     for key, methods in sorted(found.items()):
@@ -337,16 +323,11 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60, help="budget in full measurements")
     parser.add_argument("--test-rows", type=int, default=few_shot.TEST_ROWS)
     parser.add_argument("--runs", type=Path, default=Path("runs/template-table"))
-    parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="write the figures of all cells to it, a line each"
-    )
     parser.add_argument("--report", action="store_true", help="only print what is there")
     given = parser.parse_args()
     few_shot.TEST_ROWS = given.test_rows
     if not given.report:
         fill(given)
-    if given.record:
-        record(given.runs, given.record)
     rows = read_rows(given.runs)
     print(table(rows), comparison(rows), sep="\n\n")
 
